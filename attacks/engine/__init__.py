@@ -1,0 +1,55 @@
+"""The engine: asks and answers between methods and models. It knows no data set, no label mapping, no key."""
+
+from .access import Access, Level
+from .asks import Answer, Ask, Batch, Method, Objective, Parameters, View
+from .checks import check_ball, check_classes, check_samples
+from .constraints import NORMS, Norm, NormName, get_norm, per_sample
+from .driver import Attack, RunOptions, Stream, drive, evaluate, run
+from .frozen import frozen, tensor_hashes, weights_hash
+from .measures import Rate
+from .objectives import Loss, away_or_towards, cross_entropy, dlr, margin, missed_or_hit, targeted, untargeted
+from .perturbations import Additive, Perturbation, Universal, as_tensor
+from .results import AttackResult
+
+__all__ = [
+    "NORMS",
+    "Access",
+    "Additive",
+    "Answer",
+    "Ask",
+    "Attack",
+    "AttackResult",
+    "Batch",
+    "Level",
+    "Loss",
+    "Method",
+    "Norm",
+    "NormName",
+    "Objective",
+    "Parameters",
+    "Perturbation",
+    "Rate",
+    "RunOptions",
+    "Stream",
+    "Universal",
+    "View",
+    "as_tensor",
+    "away_or_towards",
+    "check_ball",
+    "check_classes",
+    "check_samples",
+    "cross_entropy",
+    "dlr",
+    "drive",
+    "evaluate",
+    "frozen",
+    "get_norm",
+    "margin",
+    "missed_or_hit",
+    "per_sample",
+    "run",
+    "targeted",
+    "tensor_hashes",
+    "untargeted",
+    "weights_hash",
+]

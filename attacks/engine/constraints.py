@@ -1,0 +1,150 @@
+"""Norm balls: size, projection, steepest direction, dual norm, each per sample over all but the first dimension."""
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from attacks.errors import InputError
+
+NormName = Literal["linf", "l2", "l1", "l0"]
+TINY = 1e-12
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """Shape ``[n]`` values so that they multiply a tensor of shape ``[n, ...]``.
+
+    Example:
+        >>> per_sample(torch.zeros(3), torch.zeros(3, 2, 5)).shape
+        torch.Size([3, 1, 1])
+    """
+    return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+class Norm(ABC):
+    """One norm, as the engine needs it. All methods are pure and work on any shape ``[n, ...]``."""
+
+    name: NormName
+    dual: str
+
+    @abstractmethod
+    def size(self, delta: Tensor) -> Tensor:
+        """The norm of each sample's perturbation, shape ``[n]``."""
+
+    @abstractmethod
+    def project(self, delta: Tensor, epsilon: float | Tensor) -> Tensor:
+        """argmin over ``|d| <= epsilon`` of the Euclidean distance to ``delta``; ``epsilon`` a number or ``[n]``."""
+
+    @abstractmethod
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """argmax over ``|d| <= 1`` of the inner product with ``gradient``; zero where the gradient is zero."""
+
+    def random(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """A random perturbation per sample inside the ball of radius ``epsilon``, shaped as ``like``."""
+        noise = torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+        share = torch.rand(len(like), generator=generator, device=like.device, dtype=like.dtype)
+        size = self.size(noise).clamp_min(TINY)
+        return noise * per_sample(share * epsilon / size, noise)
+
+
+def _radii(epsilon: float | Tensor, like: Tensor) -> Tensor:
+    return torch.as_tensor(epsilon, device=like.device, dtype=like.dtype).expand(len(like))
+
+
+class Linf(Norm):
+    """The largest change of any entry; its dual is l1."""
+
+    name, dual = "linf", "l1"
+
+    def size(self, delta: Tensor) -> Tensor:  # noqa: D102
+        return delta.flatten(1).abs().amax(1)
+
+    def project(self, delta: Tensor, epsilon: float | Tensor) -> Tensor:  # noqa: D102
+        radius = per_sample(_radii(epsilon, delta), delta)
+        return delta.clamp(-radius, radius)
+
+    def steepest(self, gradient: Tensor) -> Tensor:  # noqa: D102
+        return gradient.sign()
+
+    def random(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Uniform in the cube: the usual random start of PGD (Madry et al. 2018)."""
+        return (torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype) * 2 - 1) * epsilon
+
+
+class L2(Norm):
+    """The Euclidean length; its own dual."""
+
+    name, dual = "l2", "l2"
+
+    def size(self, delta: Tensor) -> Tensor:  # noqa: D102
+        return delta.flatten(1).norm(dim=1)
+
+    def project(self, delta: Tensor, epsilon: float | Tensor) -> Tensor:  # noqa: D102
+        factor = _radii(epsilon, delta) / self.size(delta).clamp_min(TINY)
+        return delta * per_sample(factor.clamp_max(1), delta)
+
+    def steepest(self, gradient: Tensor) -> Tensor:  # noqa: D102
+        return gradient / per_sample(self.size(gradient).clamp_min(TINY), gradient)
+
+
+class L1(Norm):
+    """The sum of absolute changes; its dual is l-inf. Projection: Duchi et al., ICML 2008, by sorting."""
+
+    name, dual = "l1", "linf"
+
+    def size(self, delta: Tensor) -> Tensor:  # noqa: D102
+        return delta.flatten(1).abs().sum(1)
+
+    def project(self, delta: Tensor, epsilon: float | Tensor) -> Tensor:  # noqa: D102
+        magnitude, radius = delta.flatten(1).abs(), _radii(epsilon, delta)
+        descending = magnitude.sort(dim=1, descending=True).values
+        # Soft-threshold by the level at which exactly `radius` of l1 mass is left.
+        count = torch.arange(1, magnitude.shape[1] + 1, device=delta.device, dtype=delta.dtype)
+        level = (descending.cumsum(1) - radius[:, None]) / count
+        last = (descending > level).sum(1, keepdim=True).clamp_min(1) - 1
+        threshold = level.gather(1, last).clamp_min(0)
+        shrunk = delta.flatten(1).sign() * (magnitude - threshold).clamp_min(0)
+        return torch.where(per_sample(radius > 0, shrunk), shrunk, 0).reshape(delta.shape)
+
+    def steepest(self, gradient: Tensor) -> Tensor:  # noqa: D102
+        flat = gradient.flatten(1)
+        largest = flat.abs().argmax(1, keepdim=True)
+        return torch.zeros_like(flat).scatter(1, largest, flat.gather(1, largest).sign()).reshape(gradient.shape)
+
+
+class L0(Norm):
+    """The number of entries that change. Not a norm and not convex: projection keeps the largest entries."""
+
+    name, dual = "l0", "l0"
+
+    def size(self, delta: Tensor) -> Tensor:  # noqa: D102
+        return (delta.flatten(1) != 0).sum(1).to(delta.dtype)
+
+    def project(self, delta: Tensor, epsilon: float | Tensor) -> Tensor:  # noqa: D102
+        flat = delta.flatten(1)
+        rank = flat.abs().argsort(dim=1, descending=True).argsort(dim=1)
+        return torch.where(rank < _radii(epsilon, delta)[:, None].floor(), flat, 0).reshape(delta.shape)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """The sign of the largest entry: one entry may change, by at most 1."""
+        return NORMS["l1"].steepest(gradient)
+
+    def random(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """Standard normal values in ``epsilon`` random entries."""
+        return self.project(torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype), epsilon)
+
+
+NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1(), L0())}
+
+
+def get_norm(name: str) -> Norm:
+    """The norm of that name: ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"``.
+
+    Example:
+        >>> get_norm("l2").size(torch.tensor([[3.0, 4.0]]))
+        tensor([5.])
+    """
+    if name not in NORMS:
+        raise InputError(f"norm={name!r} is not known: use one of {', '.join(map(repr, NORMS))}.")
+    return NORMS[name]

@@ -1,0 +1,57 @@
+"""Basic iterative method. Kurakin et al., "Adversarial examples in the physical world", ICLR workshop 2017."""
+
+from typing import Unpack
+
+from torch import Tensor, nn
+
+from ..engine import AttackResult, Loss, RunOptions, cross_entropy
+from .pgd import pgd
+
+
+def bim(
+    model: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    norm: str = "linf",
+    steps: int = 10,
+    step_size: float | None = None,
+    loss: Loss = cross_entropy,
+    **options: Unpack[RunOptions],
+) -> AttackResult:
+    """Attack each sample with iterated steps from the sample itself: PGD without its random start.
+
+    Args:
+        model: maps inputs to logits, shape ``[n, classes]``.
+        x: clean samples, float32, shape ``[n, ...]``, inside ``bounds`` ([0, 1] unless said).
+        labels: their classes, int64, shape ``[n]``.
+        epsilon: the radius of the ball, in the units of ``x``.
+        norm: "linf", "l2", "l1" or "l0".
+        steps: gradient steps, at least 1.
+        step_size: length of a step in ``norm``; epsilon / steps unless given, so that the steps just reach the ball.
+        loss: what the attack raises at the labels, or lowers at the targets.
+        **options: the settings of :func:`attacks.run`.
+
+    Raises:
+        InputError: when samples, labels or settings cannot be used as they are.
+
+    Example:
+        >>> import torch
+        >>> x, labels = torch.tensor([[0.6, 0.5]]), torch.tensor([0])
+        >>> bim(nn.Identity(), x, labels, epsilon=0.1, steps=5).backward_passes
+        tensor([4])
+    """
+    length = epsilon / max(steps, 1) if step_size is None else step_size
+    return pgd(
+        model,
+        x,
+        labels,
+        epsilon=epsilon,
+        norm=norm,
+        steps=steps,
+        step_size=length,
+        random_start=False,
+        loss=loss,
+        **options,
+    )

@@ -1,0 +1,119 @@
+"""Projected gradient descent.
+
+Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018.
+"""
+
+from functools import partial
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from ..engine import (
+    Ask,
+    AttackResult,
+    Loss,
+    Method,
+    Norm,
+    Objective,
+    Perturbation,
+    RunOptions,
+    as_tensor,
+    away_or_towards,
+    check_ball,
+    cross_entropy,
+    get_norm,
+    run,
+)
+
+
+def step(
+    x: Tensor,
+    perturbation: Perturbation,
+    p: Tensor,
+    *,
+    objective: Objective,
+    norm: Norm,
+    epsilon: float,
+    step_size: float,
+) -> Method[Tensor]:
+    """One projected step from ``p`` along the steepest descent of the objective; returns the next ``p``."""
+    answer = yield Ask(p, objective, gradient=True)
+    moved = norm.project(p - step_size * norm.steepest(answer.slope()), epsilon)
+    return as_tensor(perturbation.clip(x, moved))
+
+
+def projected_descent(
+    x: Tensor,
+    perturbation: Perturbation,
+    *,
+    generator: torch.Generator,
+    objective: Objective,
+    norm: Norm,
+    epsilon: float,
+    steps: int,
+    step_size: float,
+    random_start: bool,
+) -> Method[None]:
+    """The method behind :func:`pgd`, and with other settings behind FGSM and BIM."""
+    p = as_tensor(perturbation.start(x))
+    if random_start:
+        p = as_tensor(perturbation.clip(x, norm.random(p, epsilon, generator)))
+    for _ in range(steps):
+        p = yield from step(x, perturbation, p, objective=objective, norm=norm, epsilon=epsilon, step_size=step_size)
+    yield Ask(p, objective)
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    norm: str = "linf",
+    steps: int = 40,
+    step_size: float | None = None,
+    random_start: bool = True,
+    loss: Loss = cross_entropy,
+    **options: Unpack[RunOptions],
+) -> AttackResult:
+    """Attack each sample with projected gradient descent inside a norm ball.
+
+    A sample is left alone as soon as it is misclassified (``stop=False`` goes on to the last step), so the passes
+    counted are usually fewer than ``steps``.
+
+    Args:
+        model: maps inputs to logits, shape ``[n, classes]``.
+        x: clean samples, float32, shape ``[n, ...]``, inside ``bounds`` ([0, 1] unless said).
+        labels: their classes, int64, shape ``[n]``.
+        epsilon: the radius of the ball, in the units of ``x``.
+        norm: "linf", "l2", "l1" or "l0".
+        steps: gradient steps, at least 1.
+        step_size: length of a step in ``norm``; 2.5 * epsilon / steps unless given (Madry et al.).
+        random_start: begin at a random point of the ball rather than at ``x``.
+        loss: what the attack raises at the labels, or lowers at the targets.
+        **options: the settings of :func:`attacks.run`: targets, bounds, stop, restarts, budget, batch_size, levels,
+            seed, generator, progress.
+
+    Raises:
+        InputError: when samples, labels or settings cannot be used as they are.
+
+    Example:
+        >>> model = nn.Linear(2, 2, bias=False)
+        >>> _ = model.weight.data.copy_(torch.eye(2))
+        >>> result = pgd(model, torch.tensor([[0.6, 0.5]]), torch.tensor([0]), epsilon=0.06, random_start=False)
+        >>> result.success, result.distance
+        (tensor([True]), tensor([0.0525]))
+    """
+    length = 2.5 * epsilon / max(steps, 1) if step_size is None else step_size
+    check_ball(epsilon, steps, length)
+    method = partial(
+        projected_descent,
+        objective=away_or_towards(loss, options.get("targets")),
+        norm=get_norm(norm),
+        epsilon=epsilon,
+        steps=steps,
+        step_size=length,
+        random_start=random_start,
+    )
+    return run(method, model, x, labels, norm=norm, epsilon=epsilon, **options)

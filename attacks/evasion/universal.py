@@ -1,0 +1,124 @@
+"""One perturbation for all samples, by mini-batch descent.
+
+Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017, pose the problem; Shafahi et al., "Universal
+adversarial training", AAAI 2020, solve it by stochastic gradient steps on a truncated loss, as here.
+"""
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from attacks.errors import InputError
+
+from ..engine import (
+    AttackResult,
+    Batch,
+    Loss,
+    Objective,
+    Stream,
+    Universal,
+    View,
+    away_or_towards,
+    check_ball,
+    check_samples,
+    cross_entropy,
+    drive,
+    frozen,
+    get_norm,
+    missed_or_hit,
+)
+from .pgd import step
+
+CEILING = 9.0
+"""Shafahi et al.'s truncation: a sample whose loss has moved this far pulls no more."""
+
+
+def _truncated(objective: Objective) -> Objective:
+    def floored(view: View) -> Tensor:
+        return objective(view).clamp_min(-CEILING)
+
+    return floored
+
+
+def universal_perturbation(
+    model: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    norm: str = "linf",
+    epochs: int = 10,
+    step_size: float | None = None,
+    batch_size: int = 64,
+    loss: Loss = cross_entropy,
+    targets: Tensor | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    seed: int = 0,
+    generator: torch.Generator | None = None,
+    progress: bool = False,
+) -> AttackResult:
+    """Find one perturbation that makes the model err on as many samples as it can.
+
+    Args:
+        model: maps inputs to logits, shape ``[n, classes]``.
+        x: clean samples, float32, shape ``[n, ...]``, inside ``bounds``.
+        labels: their classes, int64, shape ``[n]``.
+        epsilon: the norm that the perturbation may have, in the units of ``x``.
+        norm: "linf", "l2", "l1" or "l0".
+        epochs: passes over the samples, at least 1.
+        step_size: length of a step in ``norm``; epsilon / 10 unless given.
+        batch_size: samples in each step, at least 1.
+        loss: what the attack raises at the labels, or lowers at the targets.
+        targets: the class that each sample shall be taken for, int64, shape ``[n]``; None: any but its label.
+        bounds: the smallest and largest valid entry of an input.
+        seed: seeds the order of the samples.
+        generator: on the model's device; used instead of ``seed``.
+        progress: show a bar over the epochs.
+
+    Returns:
+        The result over all samples; the perturbation itself is its ``shared``, shape ``[1, ...]``, on the device of
+        ``x``. Judge it on samples that it was not made from.
+
+    Raises:
+        InputError: when samples, labels or settings cannot be used as they are.
+
+    Example:
+        >>> x, labels = torch.full((8, 2), 0.5), torch.zeros(8, dtype=torch.int64)
+        >>> x[:, 0] += 0.1
+        >>> result = universal_perturbation(nn.Identity(), x, labels, epsilon=0.06)
+        >>> result.shared, str(result.success_rate)
+        (tensor([[-0.0600,  0.0600]]), '1.000 [0.676, 1.000] n=8')
+    """
+    check_samples(x, labels, targets, bounds)
+    length = epsilon / 10 if step_size is None else step_size
+    check_ball(epsilon, 1, length)
+    if epochs < 1 or batch_size < 1:
+        raise InputError(f"epochs={epochs} and batch_size={batch_size} must both be at least 1.")
+    device, measure, perturbation = next(model.parameters(), x).device, get_norm(norm), Universal(bounds)
+    draws = generator or torch.Generator(device).manual_seed(seed)
+    moved = None if targets is None else targets.to(device)
+    whole = Batch(x.to(device), labels.to(device), moved, torch.arange(len(x), device=device))
+    objective = _truncated(away_or_towards(loss, targets))
+    stream, p = Stream(model, perturbation), perturbation.start(whole.inputs)
+    with frozen(model):
+        for _ in tqdm(range(epochs), disable=not progress, unit="epoch"):
+            for rows in torch.randperm(len(x), generator=draws, device=device).split(batch_size):
+                batch = whole.take(rows)
+                move = step(
+                    batch.inputs, perturbation, p, objective=objective, norm=measure, epsilon=epsilon, step_size=length
+                )
+                p = drive(move, stream.on(batch))
+        with torch.no_grad():
+            adversarial = perturbation(whole.inputs, p)
+            logits = torch.cat([model(part) for part in adversarial.split(batch_size)])
+    passes = torch.full_like(whole.labels, epochs)
+    return AttackResult(
+        adversarial,
+        missed_or_hit(logits, whole.labels, whole.targets),
+        measure.size(adversarial - whole.inputs),
+        forward_passes=passes + 1,
+        backward_passes=passes,
+        norm=norm,
+        epsilon=epsilon,
+        shared=p,
+    ).to(x.device)
