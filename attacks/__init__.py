@@ -1,0 +1,5 @@
+"""Adversarial attacks on one perturbation engine."""
+
+from ._sisters import check_sisters
+
+check_sisters("attacks")

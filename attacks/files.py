@@ -1,0 +1,82 @@
+"""Files that appear whole or not at all, and JSON that is read with a sentence for what is wrong with it."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+
+PathLike = str | os.PathLike[str]
+
+
+def write_atomically(path: PathLike, content: str | bytes) -> None:
+    """Write a file so that a crash, a full disk or an interrupt leaves the old one, or none, but never half a one.
+
+    Folders on the way are made.
+
+    Raises:
+        OSError: when the disk refuses; nothing has changed at ``path`` then.
+
+    Example:
+        >>> folder = tempfile.mkdtemp()
+        >>> write_atomically(Path(folder, "new", "note.txt"), "kept")
+        >>> Path(folder, "new", "note.txt").read_text()
+        'kept'
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(draft, 0o666 & ~umask)  # a temporary file is private; a result is as readable as any new file
+        os.replace(draft, final)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+
+
+def write_json(path: PathLike, content: Any) -> None:
+    """Write plain values as indented JSON, atomically. NaN and infinity, which JSON lacks, are refused.
+
+    Raises:
+        ValueError: for a value that JSON cannot hold.
+        OSError: when the disk refuses.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp(), "result.json")
+        >>> write_json(path, {"n": 3})
+        >>> read_json(path)
+        {'n': 3}
+    """
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: PathLike) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        InputError: when there is no such file, or it holds something else.
+
+    Example:
+        >>> read_json("nowhere.json")
+        Traceback (most recent call last):
+        ...
+        attacks.errors.InputError: There is no file nowhere.json: check the path.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise InputError(f"There is no file {path}: check the path.") from None
+    except PermissionError:
+        raise InputError(f"The file {path} may not be read: check its permissions.") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({error}): it is damaged, or another kind of file.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a JSON {type(content).__name__} but must hold an object with named entries.")
+    return content
