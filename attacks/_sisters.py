@@ -50,14 +50,17 @@ def shadow(name: str) -> str | None:
     origin = Path(spec.origin or next(iter(spec.submodule_search_locations or ()), "")).resolve()
     if origin == HOME / name / "__init__.py" and "check_sisters" in origin.read_text(encoding="utf-8"):
         return None
-    return f"The name {name} leads to {origin} instead of repromark's package in {HOME / name}: {_remedy(name, origin)}"
+    if HOME / name in (origin, origin.parent):
+        return f"The files of {name} in {HOME / name} are not repromark's any more: {_remedy(name, installed=True)}"
+    remedy = _remedy(name, installed="site-packages" in origin.parts)
+    return f"The name {name} leads to {origin} instead of repromark's package in {HOME / name}: {remedy}"
 
 
-def _remedy(name: str, origin: Path) -> str:
-    if "site-packages" not in origin.parts:
+def _remedy(name: str, *, installed: bool) -> str:
+    if not installed:
         return "rename that file or folder, start Python from another folder, or take its folder off PYTHONPATH."
     other = "the notebook extension `watermark` from PyPI" if name == "watermark" else f"one that brings {name}"
     return (
-        f"that is another distribution, most likely {other}. The two cannot share one environment: "
+        f"another distribution did that, most likely {other}. The two cannot share one environment: "
         "uninstall that one and install repromark again, or use a second environment."
     )
