@@ -1,5 +1,34 @@
-"""Adversarial attacks on one perturbation engine."""
+"""Adversarial attacks on one perturbation engine.
+
+An attack is one call, ``pgd(model, x, labels, epsilon=8 / 255)``; ``load_model`` holds any classifier as a function of
+images in [0, 1]; ``evaluate`` makes a robustness card. Methods of your own run through :func:`run`.
+"""
 
 from ._sisters import check_sisters
 
 check_sisters("attacks")
+
+from .engine import Access, AttackResult, Rate, run
+from .errors import BudgetError, FrozenModelError, InputError, RepromarkError
+from .evasion import bim, fgsm, pgd, universal_perturbation
+from .models import LoadedModel, load_model
+from .robustness import Card, evaluate
+
+__all__ = [
+    "Access",
+    "AttackResult",
+    "BudgetError",
+    "Card",
+    "FrozenModelError",
+    "InputError",
+    "LoadedModel",
+    "Rate",
+    "RepromarkError",
+    "bim",
+    "evaluate",
+    "fgsm",
+    "load_model",
+    "pgd",
+    "run",
+    "universal_perturbation",
+]

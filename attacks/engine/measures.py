@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import binomtest
 from torch import Tensor
 
 from attacks.errors import InputError
@@ -58,6 +57,8 @@ class Rate:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % Wilson interval, (low, high), inside [0, 1]."""
+        from scipy.stats import binomtest  # here, since it takes most of a second to import
+
         interval = binomtest(self.successes, self.n).proportion_ci(confidence_level=CONFIDENCE, method="wilson")
         return float(interval.low), float(interval.high)
 

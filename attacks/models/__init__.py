@@ -1,0 +1,8 @@
+"""One way to hold any model: :func:`load_model` and what it returns."""
+
+from .embedded import EMBEDDED
+from .load import load_model
+from .loaded import LoadedModel, batched_logits
+from .preprocessing import Preprocessing
+
+__all__ = ["EMBEDDED", "LoadedModel", "Preprocessing", "batched_logits", "load_model"]
