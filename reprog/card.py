@@ -1,0 +1,75 @@
+"""The card of a saved program: what it is, what it was measured at, how to use it."""
+
+import json
+
+from .program import Program
+
+
+def card(program: Program) -> str:
+    """The text of ``README.md``, in Markdown with a metadata block as the Hugging Face hub reads it.
+
+    Args:
+        program: a trained one.
+    """
+    backbone = program.backbone
+    assert backbone is not None, "only trained programs are saved"
+    source = json.dumps(backbone.source or backbone.name)
+    size = f", image_size={backbone.input_size}" if backbone.source and backbone.input_size else ""
+    numbers = sum(tensor.numel() for tensor in program.tensors.values())
+    names = ", ".join(json.dumps(name, ensure_ascii=False) for name in program.class_names) or "without names"
+    settings = "\n".join(f"- {name}: `{json.dumps(value)}`" for name, value in program.training.items())
+    return f"""---
+library_name: repromark
+tags:
+- model-reprogramming
+---
+
+# Program for {backbone.name}
+
+A reprogramming program: it makes a frozen model classify another task, with {program.classes} classes, by what it does
+to the samples (`{program.inputs}`) and by how it reads the outputs (`{program.labels}`). It holds {numbers} learned
+numbers. The model itself is not in this folder, and was not changed.
+
+## Measured
+
+{_metrics(program)}
+
+## Use
+
+```python
+from attacks.models import load_model
+from reprog import Program
+
+model = load_model({source}{size})
+program = Program.from_pretrained("path/to/this/folder")
+classifier = program.attach(model)  # samples in [0, 1] in, logits of the {program.classes} classes out
+```
+
+## The model it belongs to
+
+- name: `{backbone.name}`, source: `{backbone.source}`
+- input size: `{backbone.input_size}`, outputs: `{backbone.outputs}`
+- SHA-256 of its weights and buffers: `{backbone.weights}`
+
+`attach` refuses any other.
+
+## Classes
+
+{names}
+
+## Training
+
+{settings}
+
+## Limits
+
+Accuracy holds for data like that it was measured on. The program inherits the model's licence terms, biases and
+weaknesses, small changes that fool it included.
+"""
+
+
+def _metrics(program: Program) -> str:
+    if not program.metrics:
+        return "No measurement was saved with this program."
+    rows = "\n".join(f"| {name} | {rate} |" for name, rate in program.metrics.items())
+    return f"| what | rate [95 % Wilson interval] n |\n|---|---|\n{rows}"

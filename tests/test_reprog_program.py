@@ -1,0 +1,169 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from attacks.engine import Rate
+from attacks.errors import InputError
+from attacks.evasion import pgd
+from reprog import BayesianPlus, Frame, FullImage, Linear, Program, Random, fit
+from reprog.inputs import INPUTS
+from reprog.labels import LABELS
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 36, 7))
+
+
+def task() -> tuple[Tensor, Tensor]:
+    return torch.rand(12, 1, 3, 3, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 2
+
+
+def trained(inputs: object = None, labels: object = None) -> Program:
+    inputs, labels = inputs or FullImage(size=6, contrast=0.5), labels or Linear()
+    program = Program(inputs, labels, classes=2, class_names=("näse", "b|c"))  # type: ignore[arg-type]
+    fit(program, network(), *task(), epochs=2)
+    program.metrics["test accuracy"] = Rate(450, 500)
+    return program
+
+
+@pytest.mark.parametrize("inputs", [FullImage(size=6), Frame(size=6, inner=3)], ids=sorted(INPUTS))
+@pytest.mark.parametrize("kind", sorted(LABELS))
+def test_a_program_comes_back_as_it_was_saved(tmp_path: Path, inputs: object, kind: str) -> None:
+    program = trained(inputs, LABELS[kind]())
+    loaded = Program.from_pretrained(program.save_pretrained(tmp_path / "new" / "folder"))
+    assert all(loaded.tensors[name].equal(tensor) for name, tensor in program.tensors.items())
+    model, images = network(), task()[0]
+    assert loaded.attach(model)(images).equal(program.attach(model)(images))
+    loaded.tensors, program.tensors = {}, {}
+    assert loaded == program
+
+
+def test_the_folder_holds_three_small_files_and_no_backbone(tmp_path: Path) -> None:
+    program = trained()
+    program.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "config.json", "program.safetensors"]
+    assert set(load_file(tmp_path / "program.safetensors")) == {"canvas", "matrix", "bias"}
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert config["metrics"]["test accuracy"]["n"] == 500
+    assert config["backbone"]["outputs"] == 7 and len(config["backbone"]["weights"]) == 64
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "0.900 [0.871, 0.923] n=500" in card and "näse" in card
+
+
+def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = trained().save_pretrained(tmp_path / "a"), trained().save_pretrained(tmp_path / "b")
+    for name in ("config.json", "program.safetensors", "README.md"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_another_model_is_refused_unless_asked_for() -> None:
+    program = trained()
+    with pytest.raises(InputError, match="weights [0-9a-f]{64} instead of [0-9a-f]{64}"):
+        program.attach(network(seed=1))
+    assert program.attach(network(seed=1), strict=False)(task()[0]).shape == (12, 2)
+
+
+def test_another_input_size_of_the_same_model_is_refused() -> None:
+    other = network()
+    other.input_size = (224, 224)  # type: ignore[assignment]
+    with pytest.raises(InputError, match=r"input_size \(224, 224\) instead of None"):
+        trained().attach(other)
+
+
+def test_a_reprogrammed_model_stays_in_evaluation_mode_and_does_not_follow_the_program() -> None:
+    program, model = trained(), nn.Sequential(network(), nn.Dropout())
+    fit(program, model, *task(), epochs=1)
+    reprogrammed = program.attach(model)
+    before = reprogrammed.train()(task()[0])
+    assert not any(module.training for module in reprogrammed.modules())
+    program.tensors["canvas"] += 1
+    assert reprogrammed(task()[0]).equal(before)
+    assert (reprogrammed.classes, reprogrammed.class_names) == (2, ["näse", "b|c"])
+
+
+def test_attacks_run_on_a_reprogrammed_model() -> None:
+    images, labels = task()
+    reprogrammed = trained().attach(network())
+    correct = reprogrammed(images).argmax(1) == labels
+    found = pgd(reprogrammed, images, labels, epsilon=0.5, norm="linf", steps=5)
+    assert found.success_rate.value > 1 - float(correct.float().mean())
+
+
+def test_untrained_programs_are_neither_attached_nor_saved(tmp_path: Path) -> None:
+    program = Program(FullImage(size=6), Random(), classes=2)
+    with pytest.raises(InputError, match="not been trained"):
+        program.attach(network())
+    with pytest.raises(InputError, match="not been trained"):
+        program.save_pretrained(tmp_path)
+
+
+def test_class_counts_and_names_must_fit() -> None:
+    with pytest.raises(InputError, match="at least 2"):
+        Program(FullImage(size=6), Random(), classes=1)
+    with pytest.raises(InputError, match="1 class names came for 2 classes"):
+        Program(FullImage(size=6), Random(), classes=2, class_names=("one",))
+
+
+def test_parts_that_could_not_be_loaded_again_are_not_saved(tmp_path: Path) -> None:
+    class Mine(BayesianPlus):
+        pass
+
+    program = trained(labels=Mine())
+    with pytest.raises(InputError, match="Mine cannot be saved"):
+        program.save_pretrained(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+CHANGES = {
+    "another format": ({"format": "peft"}, "not the config of a repromark program"),
+    "a newer version": ({"version": 2}, "format version 2"),
+    "an unknown entry": ({"surprise": 1}, r"unknown or missing entries \(surprise\)"),
+    "an unknown input": ({"inputs": {"kind": "torch.load"}}, "kind 'torch.load', which this version"),
+    "an unknown setting": ({"inputs": {"kind": "full_image", "size": 6, "path": "x"}}, "damaged"),
+    "a setting of another type": ({"inputs": {"kind": "full_image", "size": "six"}}, "size=six is no canvas"),
+    "a size that is no whole number": ({"inputs": {"kind": "full_image", "size": 6.0}}, "whole number"),
+    "classes that are no whole number": ({"classes": 2.0}, "whole number"),
+    "a part that is a list": ({"labels": []}, "damaged"),
+    "another canvas": ({"inputs": {"kind": "full_image", "size": 60000}}, "describes"),
+    "other classes": ({"classes": 3, "class_names": []}, "describes"),
+    "no backbone": ({"backbone": None}, "damaged"),
+    "an impossible rate": ({"metrics": {"test": {"successes": 9, "n": 3}}}, "9 out of 3"),
+}
+
+
+@pytest.mark.parametrize("change", sorted(CHANGES))
+def test_configs_that_were_tampered_with_are_refused(tmp_path: Path, change: str) -> None:
+    path = trained().save_pretrained(tmp_path) / "config.json"
+    entries, sentence = CHANGES[change]
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | entries), encoding="utf-8")
+    with pytest.raises(InputError, match=sentence):
+        Program.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "program.safetensors"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "noise", "empty"])
+def test_damaged_and_missing_files_are_refused(tmp_path: Path, name: str, damage: str) -> None:
+    path = trained().save_pretrained(tmp_path) / name
+    whole = path.read_bytes()
+    path.unlink()
+    contents = {"cut": whole[: len(whole) // 2], "noise": bytes(range(256)), "empty": b""}
+    if damage in contents:
+        path.write_bytes(contents[damage])
+    with pytest.raises(InputError, match=name):
+        Program.from_pretrained(tmp_path)
+
+
+def test_tensors_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    path = trained().save_pretrained(tmp_path) / "program.safetensors"
+    tensors = load_file(path)
+    save_file(tensors | {"bias": torch.tensor([0.0, float("nan")])}, path)
+    with pytest.raises(InputError, match="no finite float32 numbers"):
+        Program.from_pretrained(tmp_path)
+    save_file(tensors | {"extra": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="belong to different programs"):
+        Program.from_pretrained(tmp_path)
