@@ -1,0 +1,162 @@
+"""What a reprogrammed model must beat, on the same labelled samples and the same test set.
+
+The frozen model sees the samples once, without a learned program; every baseline is made from those outputs.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attacks.engine import Rate
+from attacks.models import batched_logits
+from reprog import FullImage, Mapping, map_outputs
+from reprog.inputs import InputProgram
+
+from .datasets import Split, Task
+
+PENALTIES = tuple(10.0**power for power in range(-5, 2))
+"""Inverse strengths of the linear probe's L2 penalty, of which cross-validation chooses one."""
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A simple method's result on a task.
+
+    Attributes:
+        name: the method.
+        rate: its accuracy on the test set.
+        trained_on: labelled samples that it used.
+        settings: what it is made of, plain JSON.
+    """
+
+    name: str
+    rate: Rate
+    trained_on: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The baseline as plain JSON."""
+        return {**asdict(self), "rate": self.rate.to_dict()}
+
+
+def baselines(
+    model: nn.Module,
+    task: Task,
+    *,
+    inputs: InputProgram,
+    labels: Mapping,
+    seed: int = 0,
+    batch_size: int = 128,
+    progress: bool = False,
+) -> dict[str, Baseline]:
+    """All baselines of a program: ``majority``, ``mapping_only`` and ``linear_probe``.
+
+    The linear probe sees the samples resized to the program's whole canvas; the mapping sees them as the program places
+    them, before it has learned.
+
+    Args:
+        model: the frozen model, from images ``[n, 3, h, w]`` in [0, 1] to logits.
+        task: the target task.
+        inputs: the program's input transform.
+        labels: the program's label mapping.
+        seed: of the cross-validation's folds.
+        batch_size: samples sent to the model at once.
+        progress: show a bar over the batches.
+
+    Returns:
+        The baselines by name.
+
+    Example:
+        >>> from reprog import BayesianPlus, FullImage
+        >>> from tasks.datasets import load_task
+        >>> model = nn.Sequential(nn.AvgPool2d(2), nn.Flatten())
+        >>> made = baselines(model, load_task("digits", shots=5), inputs=FullImage(size=8), labels=BayesianPlus())
+        >>> [(name, one.trained_on) for name, one in made.items()]
+        [('majority', 50), ('mapping_only', 50), ('linear_probe', 50)]
+    """
+
+    def outputs(inputs: InputProgram, split: Split) -> Tensor:
+        return batched_logits(_Unlearned(model, inputs), split.inputs, batch_size=batch_size, progress=progress)
+
+    plain = FullImage(size=inputs.input_size[0])
+    seen = outputs(plain, task.train), outputs(plain, task.test)
+    placed = seen if inputs == plain else (outputs(inputs, task.train), outputs(inputs, task.test))
+    made = majority(task), mapping_only(task, *placed, labels=labels), linear_probe(task, *seen, seed=seed)
+    return {baseline.name: baseline for baseline in made}
+
+
+def majority(task: Task) -> Baseline:
+    """Always the class that is most frequent in training; among equals the one that is most frequent in the test.
+
+    Example:
+        >>> from tasks.datasets import load_task
+        >>> print(majority(load_task("digits")).rate)
+        0.114 [0.089, 0.145] n=500
+    """
+    train, test = (torch.bincount(part.labels, minlength=task.classes) for part in (task.train, task.test))
+    best = max(range(task.classes), key=lambda label: (int(train[label]), int(test[label])))
+    rate = Rate(int(test[best]), len(task.test))
+    return Baseline("majority", rate, len(task.train), {"class": task.class_names[best]})
+
+
+def mapping_only(task: Task, train: Tensor, test: Tensor, *, labels: Mapping) -> Baseline:
+    """A label mapping on the frozen model's outputs, without any input program.
+
+    Args:
+        task: the target task.
+        train: the frozen model's outputs for the training samples, shape ``[n, outputs]``.
+        test: those for the test samples.
+        labels: how the mapping is found.
+    """
+    predicted = map_outputs(test, labels.find(train, task.train.labels, task.classes)).argmax(1)
+    rate = Rate.of(predicted == task.test.labels)
+    return Baseline("mapping_only", rate, len(task.train), {"mapping": type(labels).__name__, **vars(labels)})
+
+
+def linear_probe(task: Task, train: Tensor, test: Tensor, *, seed: int = 0) -> Baseline:
+    """Logistic regression on the frozen model's standardised outputs or features.
+
+    The strength of its penalty is chosen by cross-validation inside the training samples; where a class has a single
+    one, the strongest is taken.
+
+    Args:
+        task: the target task.
+        train: outputs for the training samples, shape ``[n, outputs]``.
+        test: outputs for the test samples.
+        seed: of the folds.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    # The rotation into the samples' own span changes no result, since an L2 penalty does not see it, and saves time.
+    prepare = make_pipeline(StandardScaler(), PCA(svd_solver="full"))
+    known, labels = prepare.fit_transform(train.double().numpy()), task.train.labels.numpy()
+    folds = min(FOLDS, int(torch.bincount(task.train.labels).min()))
+    probe = LogisticRegression(C=PENALTIES[0], max_iter=1000)
+    if folds > 1:
+        split = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        probe = GridSearchCV(probe, {"C": PENALTIES}, cv=split)
+    probe.fit(known, labels)
+    predicted = torch.from_numpy(probe.predict(prepare.transform(test.double().numpy())))
+    rate = Rate.of(predicted == task.test.labels)
+    settings = {"C": probe.best_params_["C"] if folds > 1 else probe.C, "folds": folds, "outputs": train.shape[1]}
+    return Baseline("linear_probe", rate, len(task.train), settings)
+
+
+class _Unlearned(nn.Module):
+    """The model behind a program's input transform that has not learned anything."""
+
+    def __init__(self, model: nn.Module, inputs: InputProgram) -> None:
+        super().__init__()
+        self.model, self.inputs = model, inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The frozen model's outputs, shape ``[n, outputs]``."""
+        return self.model(self.inputs(x, self.inputs.start(x)))
