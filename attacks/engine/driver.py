@@ -11,7 +11,7 @@ from typing import Protocol, TypedDict, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from attacks.errors import InputError
 

@@ -6,7 +6,7 @@ adversarial training", AAAI 2020, solve it by stochastic gradient steps on a tru
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from attacks.errors import InputError
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from attacks.corruptions import CORRUPTIONS, Benchmark, corrupt
 from attacks.engine import Rate, check_ball, check_samples, frozen, get_norm
