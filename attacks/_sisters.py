@@ -5,6 +5,7 @@ without importing the others, where Python would find them.
 """
 
 import warnings
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,8 +31,13 @@ def check_sisters(package: str, needs: tuple[str, ...] = ()) -> None:
         if sentence and name in needs:
             raise ImportError(f"{package} cannot be imported. {sentence}", name=name)
         if sentence:
-            # Attributed to this line, so that Python shows it once however many of the four are imported.
-            warnings.warn(sentence, stacklevel=1)
+            _warn_once(sentence)
+
+
+@cache
+def _warn_once(sentence: str) -> None:
+    """However many of the four are imported; Python's own memory of what it showed does not outlive torch's import."""
+    warnings.warn(sentence, stacklevel=1)
 
 
 def shadow(name: str) -> str | None:

@@ -1,6 +1,11 @@
 """Target tasks, baselines, experiments, reports and the command line."""
 
+import os
 import sys
+
+# Before torch is loaded: its threads then sleep while they wait for each other. By default they spin, and on a machine
+# that has other work to do as well, that makes everything several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 try:
     from attacks._sisters import check_sisters

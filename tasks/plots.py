@@ -27,6 +27,7 @@ LOG10_2 = math.log10(2)
 METHODS = {
     "program": "reprogrammed network",
     "linear_probe": "linear probe",
+    "raw_svm": "SVM on raw pixels",
     "mapping_only": "mapping only",
     "majority": "majority class",
 }

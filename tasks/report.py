@@ -12,6 +12,7 @@ from .plots import METHODS, power_of_ten
 MEANINGS = {
     "program": "the frozen network with program and mapping, trained on turned and shifted copies of the images",
     "linear_probe": "logistic regression on the frozen network’s outputs for the images as they are",
+    "raw_svm": "a support vector machine on the 8 × 8 pixels themselves; no network at all",
     "mapping_only": "the same kind of mapping without a program, found from those outputs",
     "majority": "always the most frequent class: the least that any method must beat",
 }

@@ -62,7 +62,7 @@ FIT = ("reprogram", "fit", "--model", "model", "--task", "task.npz", "--shots", 
 def test_fit_evaluate_predict(run: Callable, tmp_path: Path) -> None:
     code, fitted, err = run(*FIT, "--labels", "linear", "--out", "program")
     assert code == 0 and fitted["command"] == "reprogram fit" and fitted["settings"]["labels"] == "linear"
-    assert set(fitted["rates"]) == {"program", "majority", "mapping_only", "linear_probe"}
+    assert set(fitted["rates"]) == {"program", "majority", "mapping_only", "linear_probe", "raw_svm"}
     assert fitted["labelled"] == 15 and fitted["frozen"]["proven"] and len(fitted["epochs"]) == 4
     assert fitted["rates"]["program"]["value"] > 0.8
     assert "linear probe" in err and json.loads((tmp_path / "program" / "results.json").read_text()) == fitted
@@ -190,7 +190,7 @@ def test_a_recipe_runs_skips_and_mends(run: Callable, tmp_path: Path) -> None:
     assert code == 0 and first["skipped"] == 0 and err.count(": running") == 4
     rows = {(row["rate"], row["varied"].get("labels")): row for row in first["rows"]}
     assert set(rows) == {("program", "blm"), ("program", "linear"), ("mapping_only", "blm"), ("mapping_only", "linear"),
-                         ("linear_probe", None), ("majority", None)}  # fmt: skip
+                         ("linear_probe", None), ("raw_svm", None), ("majority", None)}  # fmt: skip
     assert rows["program", "blm"]["seeds"] == 2 and rows["program", "blm"]["n"] == 30
     assert json.loads(Path("o/results.json").read_text())["rows"] == first["rows"]
     assert "| any | majority |" in Path("o/results.md").read_text()

@@ -104,7 +104,7 @@ ATTACK = "attack evaluate --task task.npz --samples 5 --out c"
         ("watermark keygen --out owner.key", "exists already and a key is never overwritten"),
         (f"{EMBED} --key none.key", "There is no key file at none.key"),
         (f"{EMBED} --task four.npz", "tells 3 classes apart, but the task four has 4"),
-        (f"{EMBED} --family blend --validation 1", "at least 2 carriers"),
+        (f"{EMBED} --family blend --validation 1", "at least 2 images of the task"),
         (f"{EMBED} --family dots", "--family is dots, but must be one of 'blend', 'shapes'."),
         (VERIFY, "There is no mark in mark"),
         # attacks

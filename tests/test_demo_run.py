@@ -67,7 +67,7 @@ def test_results_hold_what_is_promised_and_are_what_is_returned(done: tuple[Path
     results = read(folder)
     low, high = results["reprogram"]["interval"]
     assert 0 <= low <= results["reprogram"]["accuracy"] <= high <= 1
-    assert all(0 <= results["baselines"][name] <= 1 for name in ("majority", "mapping_only", "linear_probe"))
+    assert all(0 <= results["baselines"][name] <= 1 for name in ("majority", "mapping_only", "linear_probe", "raw_svm"))
     assert results["reprogram"]["frozen"]
     mark = results["watermark"]
     assert all(0 <= mark[name] <= 1 for name in ("p_value", "wrong_key_p_value", "unmarked_p_value"))

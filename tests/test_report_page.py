@@ -38,7 +38,12 @@ def verdict(matches: int = 78) -> Verdict:
 
 def results(matches: int = 78, model: str = "efficientnet-lite0") -> dict[str, Any]:
     found = verdict(matches)
-    rates = {"majority": Rate(52, 500), "mapping_only": Rate(260, 500), "linear_probe": Rate(445, 500)}
+    rates = {
+        "majority": Rate(52, 500),
+        "mapping_only": Rate(260, 500),
+        "linear_probe": Rate(445, 500),
+        "raw_svm": Rate(470, 500),
+    }
     program, before, after = Rate(467, 500), Rate(441, 449), Rate(439, 449)
     cells = [
         Cell(0, "first", "clean", rate=Rate(93, 100), forward_passes=100),

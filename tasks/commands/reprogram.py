@@ -60,7 +60,7 @@ def fit(
         learning_rate: of the program.
         mapping_learning_rate: of the linear mapping.
         augment: turn, shift, scale and shear the training samples a little, anew in each epoch.
-        baselines: whether to measure majority class, mapping only and linear probe as well.
+        baselines: whether to measure majority class, mapping only, linear probe and a raw-input SVM as well.
         out: folder for the program and results.json.
         seed: of the shots and of the training.
         device: cpu, cuda, mps or auto.
