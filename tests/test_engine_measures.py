@@ -5,7 +5,7 @@ from math import sqrt
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attacks.engine import Rate
@@ -13,6 +13,7 @@ from attacks.errors import InputError
 
 
 @given(n=st.integers(1, 2000), data=st.data())
+@settings(deadline=None)
 def test_the_interval_is_wilsons(n, data):
     k = data.draw(st.integers(0, n))
     z, p = 1.959963984540054, k / n

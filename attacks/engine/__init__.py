@@ -2,9 +2,10 @@
 
 from .access import Access, Level
 from .asks import Answer, Ask, Batch, Method, Objective, Parameters, View
-from .checks import check_ball, check_classes, check_samples
+from .checks import check_ball, check_classes, check_plain_steps, check_samples
 from .constraints import NORMS, Norm, NormName, get_norm, per_sample
-from .driver import Attack, RunOptions, Stream, drive, evaluate, run
+from .driver import Attack, RunOptions, Stream, drive, run
+from .evaluation import evaluate
 from .frozen import frozen, tensor_hashes, weights_hash
 from .measures import Rate
 from .objectives import Loss, away_or_towards, cross_entropy, dlr, margin, missed_or_hit, targeted, untargeted
@@ -37,6 +38,7 @@ __all__ = [
     "away_or_towards",
     "check_ball",
     "check_classes",
+    "check_plain_steps",
     "check_samples",
     "cross_entropy",
     "dlr",

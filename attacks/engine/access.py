@@ -13,7 +13,8 @@ Level = Literal["gradients", "scores", "top_k", "label"]
 class Access(nn.Module):
     """A model that shows only what one level of access shows, behind a counter with a hard budget.
 
-    Called on inputs it returns a tensor of shape ``[n, classes]``, whose argmax is the model's answer at every level:
+    The model is put into evaluation mode and stays in it. Called on inputs it returns a tensor of shape
+    ``[n, classes]``, whose argmax is the model's answer at every level (one of them, where classes tie exactly):
 
     - ``gradients``: the logits, differentiable;
     - ``scores``: the logits, without gradient;
@@ -67,6 +68,11 @@ budget or ask about fewer samples.
             )
         self.model, self.level, self.top_k, self.budget, self.batch_size = model, level, top_k, budget, batch_size
         self.queries = 0
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Access":
+        """Stay in evaluation mode, whatever ``mode`` says: answering must not move the model's statistics."""
+        return super().train(False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """What the level shows of the model's answers to ``inputs``, shape ``[n, ...]``.

@@ -24,12 +24,15 @@ class Batch:
         targets: the classes that a targeted run wants to see instead, int64, shape ``[n]``; None when untargeted.
         rows: the samples' places in the full batch, int64, shape ``[n]``; an objective with one constant per
             sample looks its constants up by them.
+        classes: how many classes the model must have for these labels and targets; 0 where they are not the model's
+            own, as in reprogramming.
     """
 
     inputs: Tensor
     labels: Tensor
     targets: Tensor | None
     rows: Tensor
+    classes: int = 0
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -37,7 +40,7 @@ class Batch:
     def take(self, rows: Tensor) -> "Batch":
         """The samples at ``rows`` (int64 places in this batch), in that order."""
         targets = None if self.targets is None else self.targets[rows]
-        return Batch(self.inputs[rows], self.labels[rows], targets, self.rows[rows])
+        return Batch(self.inputs[rows], self.labels[rows], targets, self.rows[rows], self.classes)
 
 
 @dataclass(frozen=True)

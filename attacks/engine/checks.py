@@ -5,7 +5,10 @@ from torch import Tensor
 
 from attacks.errors import InputError
 
+from .constraints import get_norm
+
 TOLERANCE = 1e-6
+"""By how much samples may leave their bounds, as a share of the bounds' width: what rounding does."""
 
 
 def check_samples(x: Tensor, labels: Tensor, targets: Tensor | None, bounds: tuple[float, float]) -> None:
@@ -26,7 +29,8 @@ divide by 255) or say bounds=.
     if x.dim() < 2 or len(x) == 0:
         raise InputError(f"The samples have shape {tuple(x.shape)} but must be [n, ...] with at least one sample.")
     low, high = (value.item() for value in x.aminmax())
-    if not (low >= bounds[0] - TOLERANCE and high <= bounds[1] + TOLERANCE):  # also true for NaN
+    slack = TOLERANCE * (bounds[1] - bounds[0])
+    if not (low >= bounds[0] - slack and high <= bounds[1] + slack):  # also true for NaN
         raise InputError(
             f"The samples lie in [{low:g}, {high:g}] but must lie in [{bounds[0]:g}, {bounds[1]:g}]: "
             "scale them (8-bit images: divide by 255) or say bounds=."
@@ -93,3 +97,24 @@ def check_ball(epsilon: float, steps: int, step_size: float) -> None:
         raise InputError(f"steps={steps} is too few: it must be at least 1.")
     if not 0 <= step_size < float("inf"):
         raise InputError(f"step_size={step_size} is no step: it must be a finite number of at least 0.")
+
+
+def check_plain_steps(norm: str) -> None:
+    """Refuse a norm in which plain projected steps along the steepest direction get nowhere.
+
+    In l1 and l0 that direction is a single entry, and once it is at the edge of the box every further step is undone.
+
+    Raises:
+        InputError: for "l1", "l0" and names that are not known.
+
+    Example:
+        >>> check_plain_steps("l1")
+        Traceback (most recent call last):
+        ...
+        attacks.errors.InputError: norm='l1' does not suit plain gradient steps, which stall at the edge of the box: \
+use 'linf' or 'l2'.
+    """
+    if get_norm(norm).name not in ("linf", "l2"):
+        raise InputError(
+            f"norm={norm!r} does not suit plain gradient steps, which stall at the edge of the box: use 'linf' or 'l2'."
+        )

@@ -84,8 +84,11 @@ class L2(Norm):
         factor = _radii(epsilon, delta) / self.size(delta).clamp_min(TINY)
         return delta * per_sample(factor.clamp_max(1), delta)
 
-    def steepest(self, gradient: Tensor) -> Tensor:  # noqa: D102
-        return gradient / per_sample(self.size(gradient).clamp_min(TINY), gradient)
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """The gradient at unit length, however short it is: a sure model's may be far too small to be squared."""
+        peak = gradient.flatten(1).abs().amax(1)
+        scaled = gradient / per_sample(torch.where(peak > 0, peak, 1), gradient)
+        return scaled / per_sample(self.size(scaled).clamp_min(1), gradient)
 
 
 class L1(Norm):

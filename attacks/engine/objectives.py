@@ -86,11 +86,12 @@ def away_or_towards(loss: Loss, targets: Tensor | None) -> Objective:
 
 
 def missed_or_hit(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-    """Whether a run with these targets has reached its goal, bool, shape ``[n]``.
+    """Whether a run with these targets has reached its goal, bool, shape ``[n]``; never where a logit is NaN.
 
     Example:
         >>> missed_or_hit(torch.tensor([[0.0, 1.0]]), torch.tensor([0]), None)
         tensor([True])
     """
     predicted = logits.argmax(1)
-    return predicted != labels if targets is None else predicted == targets
+    reached = predicted != labels if targets is None else predicted == targets
+    return reached & ~logits.isnan().any(1)

@@ -4,6 +4,8 @@ from typing import Unpack
 
 from torch import Tensor, nn
 
+from attacks.errors import InputError
+
 from ..engine import AttackResult, Loss, RunOptions, cross_entropy
 from .pgd import pgd
 
@@ -27,14 +29,14 @@ def bim(
         x: clean samples, float32, shape ``[n, ...]``, inside ``bounds`` ([0, 1] unless said).
         labels: their classes, int64, shape ``[n]``.
         epsilon: the radius of the ball, in the units of ``x``.
-        norm: "linf", "l2", "l1" or "l0".
+        norm: "linf" or "l2".
         steps: gradient steps, at least 1.
         step_size: length of a step in ``norm``; epsilon / steps unless given, so that the steps just reach the ball.
         loss: what the attack raises at the labels, or lowers at the targets.
         **options: the settings of :func:`attacks.run`.
 
     Raises:
-        InputError: when samples, labels or settings cannot be used as they are.
+        InputError: when samples, labels or settings cannot be used as they are; for restarts, as there is no chance.
 
     Example:
         >>> import torch
@@ -42,6 +44,8 @@ def bim(
         >>> bim(nn.Identity(), x, labels, epsilon=0.1, steps=5).backward_passes
         tensor([4])
     """
+    if options.get("restarts", 1) > 1:
+        raise InputError(f"restarts={options['restarts']} would repeat the same run: bim has no chance in it, use pgd.")
     length = epsilon / max(steps, 1) if step_size is None else step_size
     return pgd(
         model,

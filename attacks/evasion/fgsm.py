@@ -25,7 +25,7 @@ def fgsm(
         x: clean samples, float32, shape ``[n, ...]``, inside ``bounds`` ([0, 1] unless said).
         labels: their classes, int64, shape ``[n]``.
         epsilon: the length of the step, in the units of ``x``.
-        norm: "linf", "l2", "l1" or "l0".
+        norm: "linf" or "l2".
         loss: what the attack raises at the labels, or lowers at the targets.
         **options: the settings of :func:`attacks.run`.
 

@@ -21,6 +21,7 @@ from ..engine import (
     as_tensor,
     away_or_towards,
     check_ball,
+    check_plain_steps,
     cross_entropy,
     get_norm,
     run,
@@ -58,6 +59,7 @@ def projected_descent(
     """The method behind :func:`pgd`, and with other settings behind FGSM and BIM."""
     p = as_tensor(perturbation.start(x))
     if random_start:
+        yield Ask(p)  # a sample that is misclassified as it is needs no attack
         p = as_tensor(perturbation.clip(x, norm.random(p, epsilon, generator)))
     for _ in range(steps):
         p = yield from step(x, perturbation, p, objective=objective, norm=norm, epsilon=epsilon, step_size=step_size)
@@ -87,7 +89,7 @@ def pgd(
         x: clean samples, float32, shape ``[n, ...]``, inside ``bounds`` ([0, 1] unless said).
         labels: their classes, int64, shape ``[n]``.
         epsilon: the radius of the ball, in the units of ``x``.
-        norm: "linf", "l2", "l1" or "l0".
+        norm: "linf" or "l2"; in the others plain steps stall at the edge of the box.
         steps: gradient steps, at least 1.
         step_size: length of a step in ``norm``; 2.5 * epsilon / steps unless given (Madry et al.).
         random_start: begin at a random point of the ball rather than at ``x``.
@@ -107,6 +109,7 @@ def pgd(
     """
     length = 2.5 * epsilon / max(steps, 1) if step_size is None else step_size
     check_ball(epsilon, steps, length)
+    check_plain_steps(norm)
     method = partial(
         projected_descent,
         objective=away_or_towards(loss, options.get("targets")),

@@ -20,6 +20,7 @@ from ..engine import (
     View,
     away_or_towards,
     check_ball,
+    check_plain_steps,
     check_samples,
     cross_entropy,
     drive,
@@ -64,7 +65,7 @@ def universal_perturbation(
         x: clean samples, float32, shape ``[n, ...]``, inside ``bounds``.
         labels: their classes, int64, shape ``[n]``.
         epsilon: the norm that the perturbation may have, in the units of ``x``.
-        norm: "linf", "l2", "l1" or "l0".
+        norm: "linf" or "l2".
         epochs: passes over the samples, at least 1.
         step_size: length of a step in ``norm``; epsilon / 10 unless given.
         batch_size: samples in each step, at least 1.
@@ -92,6 +93,7 @@ def universal_perturbation(
     check_samples(x, labels, targets, bounds)
     length = epsilon / 10 if step_size is None else step_size
     check_ball(epsilon, 1, length)
+    check_plain_steps(norm)
     if epochs < 1 or batch_size < 1:
         raise InputError(f"epochs={epochs} and batch_size={batch_size} must both be at least 1.")
     device, measure, perturbation = next(model.parameters(), x).device, get_norm(norm), Universal(bounds)

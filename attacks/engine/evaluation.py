@@ -1,0 +1,70 @@
+"""Putting one ask to a model, for every sample of a batch."""
+
+import torch
+from torch import Tensor, nn
+
+from attacks.errors import InputError
+
+from .asks import Answer, Ask, Batch, Parameters, View
+from .objectives import missed_or_hit
+from .perturbations import Perturbation
+
+
+def evaluate(model: nn.Module, perturbation: Perturbation, ask: Ask, batch: Batch) -> Answer:
+    """Put one ask to the model, for every sample of a batch.
+
+    The gradient is that of the *summed* objective, in the ask's parameters alone; hold the model in
+    :func:`~attacks.engine.frozen.frozen` so that none is computed for its weights.
+
+    Args:
+        model: maps inputs to logits, shape ``[n, classes]``.
+        perturbation: makes the inputs from the samples and the ask's parameters.
+        ask: the question; its parameters have one row per sample of the batch, or are shared.
+        batch: the samples.
+
+    Raises:
+        InputError: when a gradient is asked for and the model's outputs carry none.
+
+    Example:
+        >>> from attacks.engine import Additive, cross_entropy, untargeted
+        >>> x = torch.zeros(2, 3)
+        >>> batch = Batch(x, torch.tensor([0, 1]), None, torch.arange(2))
+        >>> ask = Ask(x, untargeted(cross_entropy), gradient=True)
+        >>> evaluate(nn.Identity(), Additive(), ask, batch).slope()
+        tensor([[ 0.6667, -0.3333, -0.3333],
+                [-0.3333,  0.6667, -0.3333]])
+    """
+    parameters = _leaves(ask.parameters) if ask.gradient else ask.parameters
+    with torch.set_grad_enabled(ask.gradient):
+        inputs = perturbation(batch.inputs, parameters)
+        logits = model(inputs).float()
+        if logits.shape[1] < batch.classes:
+            raise InputError(
+                f"The labels or targets go up to {batch.classes - 1}, but the model has {logits.shape[1]} classes, "
+                f"0 to {logits.shape[1] - 1}: hand over the labels that the model was trained with."
+            )
+        loss = logits.new_zeros(len(batch))
+        if ask.objective is not None:
+            loss = ask.objective(View(logits, inputs, parameters, batch))
+    if ask.gradient and not (loss.requires_grad and logits.requires_grad >= inputs.requires_grad):
+        raise InputError(
+            "The method asks for a gradient, but the model's outputs carry none: use a model whose forward pass is "
+            "differentiable and not behind access without gradients, or an attack that needs only scores or labels."
+        )
+    gradient = _gradient(loss, parameters) if ask.gradient else None
+    fooled = missed_or_hit(logits.detach(), batch.labels, batch.targets)
+    return Answer(logits.detach(), inputs.detach(), fooled, loss.detach(), gradient)
+
+
+def _leaves(parameters: Parameters) -> Parameters:
+    if isinstance(parameters, Tensor):
+        return parameters.detach().requires_grad_()
+    return {name: value.detach().requires_grad_() for name, value in parameters.items()}
+
+
+def _gradient(loss: Tensor, parameters: Parameters) -> Parameters:
+    if isinstance(parameters, Tensor):
+        return torch.autograd.grad(loss.sum(), parameters)[0]
+    # A tensor that the objective does not read (a mapping's weights, say) has a gradient of zero.
+    slopes = torch.autograd.grad(loss.sum(), list(parameters.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(parameters, slopes, strict=True))
