@@ -2,7 +2,7 @@
 
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ def write_atomically(path: PathLike, content: str | bytes) -> None:
         OSError: when the disk refuses; nothing has changed at ``path`` then.
 
     Example:
+        >>> import tempfile
         >>> folder = tempfile.mkdtemp()
         >>> write_atomically(Path(folder, "new", "note.txt"), "kept")
         >>> Path(folder, "new", "note.txt").read_text()
@@ -27,18 +28,15 @@ def write_atomically(path: PathLike, content: str | bytes) -> None:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.", suffix=".part")
+    draft = final.with_name(f".{final.name}.{secrets.token_hex(8)}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(draft, "xb") as file:  # as readable as any new file, which one of tempfile's would not be
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(draft, 0o666 & ~umask)  # a temporary file is private; a result is as readable as any new file
         os.replace(draft, final)
     finally:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 def write_json(path: PathLike, content: Any) -> None:
@@ -49,6 +47,7 @@ def write_json(path: PathLike, content: Any) -> None:
         OSError: when the disk refuses.
 
     Example:
+        >>> import tempfile
         >>> path = Path(tempfile.mkdtemp(), "result.json")
         >>> write_json(path, {"n": 3})
         >>> read_json(path)

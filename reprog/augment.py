@@ -52,7 +52,7 @@ class RandomAffine:
             Shape ``[n, c, size, size]``, in [0, 1].
         """
         if images.shape[-2:] != (self.size, self.size):
-            images = functional.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False)
+            images = functional.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
         n = len(images)
         draws = 2 * torch.rand(5, n, generator=generator, device=images.device) - 1
         angle = draws[0] * math.radians(self.degrees)

@@ -16,6 +16,7 @@ class Backbone:
     Attributes:
         name: how it is called, for people.
         source: what :func:`attacks.models.load_model` loads it by; None for a plain torch module.
+        revision: the exact version of ``source``; None where it has none.
         outputs: how many logits it returns.
         input_size: height and width in pixels that it was loaded with; None where it has no fixed one.
         weights: SHA-256 over all its weights and buffers (:func:`attacks.engine.weights_hash`).
@@ -23,6 +24,7 @@ class Backbone:
 
     name: str
     source: str | None
+    revision: str | None
     outputs: int
     input_size: tuple[int, int] | None
     weights: str
@@ -39,6 +41,7 @@ class Backbone:
         return cls(
             name=str(getattr(model, "name", type(model).__name__)),
             source=getattr(model, "source", None),
+            revision=getattr(model, "revision", None),
             outputs=outputs,
             input_size=None if size is None else (int(size[0]), int(size[1])),
             weights=weights_hash(model),
@@ -58,9 +61,9 @@ class Backbone:
         ]
         if differs:
             raise InputError(
-                f"This program was trained on {self.name} (source: {self.source}), but the model handed over, "
-                f"{other.name}, is not the same: {'; '.join(differs)}. Load that model, with that input size, or pass "
-                "strict=False to see how the program does on another one."
+                f"This program was trained on {self.name} (source: {self.source}, revision: {self.revision}), but the "
+                f"model handed over, {other.name}, is not the same: {'; '.join(differs)}. Load that "
+                "model, with that input size, or pass strict=False to see how the program does on another one."
             )
 
     def to_dict(self) -> dict[str, Any]:

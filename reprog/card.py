@@ -1,6 +1,8 @@
 """The card of a saved program: what it is, what it was measured at, how to use it."""
 
 import json
+import re
+from pathlib import Path, PureWindowsPath
 
 from .program import Program
 
@@ -13,18 +15,19 @@ def card(program: Program) -> str:
     """
     backbone = program.backbone
     assert backbone is not None, "only trained programs are saved"
-    source = json.dumps(backbone.source or backbone.name)
+    source = _public(backbone.source or backbone.name)
     size = f", image_size={backbone.input_size}" if backbone.source and backbone.input_size else ""
+    revision = f", revision={json.dumps(backbone.revision)}" if backbone.revision else ""
     numbers = sum(tensor.numel() for tensor in program.tensors.values())
-    names = ", ".join(json.dumps(name, ensure_ascii=False) for name in program.class_names) or "without names"
-    settings = "\n".join(f"- {name}: `{json.dumps(value)}`" for name, value in program.training.items())
+    names = ", ".join(_plain(json.dumps(name, ensure_ascii=False)) for name in program.class_names) or "without names"
+    settings = "\n".join(f"- {_plain(name)}: {_plain(json.dumps(value))}" for name, value in program.training.items())
     return f"""---
 library_name: repromark
 tags:
 - model-reprogramming
 ---
 
-# Program for {backbone.name}
+# Program for {_plain(backbone.name)}
 
 A reprogramming program: it makes a frozen model classify another task, with {program.classes} classes, by what it does
 to the samples (`{program.inputs}`) and by how it reads the outputs (`{program.labels}`). It holds {numbers} learned
@@ -40,14 +43,14 @@ numbers. The model itself is not in this folder, and was not changed.
 from attacks.models import load_model
 from reprog import Program
 
-model = load_model({source}{size})
+model = load_model({json.dumps(source)}{size}{revision})
 program = Program.from_pretrained("path/to/this/folder")
 classifier = program.attach(model)  # samples in [0, 1] in, logits of the {program.classes} classes out
 ```
 
 ## The model it belongs to
 
-- name: `{backbone.name}`, source: `{backbone.source}`
+- name: {_plain(backbone.name)}, source: {_plain(source)}, revision: {_plain(str(backbone.revision))}
 - input size: `{backbone.input_size}`, outputs: `{backbone.outputs}`
 - SHA-256 of its weights and buffers: `{backbone.weights}`
 
@@ -71,5 +74,16 @@ weaknesses, small changes that fool it included.
 def _metrics(program: Program) -> str:
     if not program.metrics:
         return "No measurement was saved with this program."
-    rows = "\n".join(f"| {name} | {rate} |" for name, rate in program.metrics.items())
+    rows = "\n".join(f"| {_plain(name)} | {rate} |" for name, rate in program.metrics.items())
     return f"| what | rate [95 % Wilson interval] n |\n|---|---|\n{rows}"
+
+
+def _public(source: str) -> str:
+    """A model's id as it is; of a local folder only its name, for the rest of the path is nobody else's business."""
+    hub_id = source.count("/") == 1 and source[0].isalnum() and not Path(source).is_dir()
+    return source if hub_id else PureWindowsPath(source).name or source
+
+
+def _plain(text: str) -> str:
+    """On one line, and without a character that Markdown would take for markup."""
+    return re.sub(r"([\\`*|<>\[\]])", r"\\\1", " ".join(text.split()))

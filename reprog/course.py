@@ -47,7 +47,7 @@ class Course:
     def look(self) -> None:
         """The pass before training: the mapping's first statistics, and what it reaches alone."""
         batches = [self.batch(rows) for rows in torch.arange(len(self.labels)).split(self.batch_size)]
-        outputs = torch.cat([self.stream.on(batch)(Ask(self.tensors)).logits for batch in batches])
+        outputs = torch.cat([self.stream.on(batch)(Ask(self.tensors)).logits for batch in batches]).float()
         labels = self.labels.to(self.device)
         self.tensors |= self.program.labels.find(outputs, labels, self.program.classes)
         if self.program.labels.learns:
@@ -65,18 +65,18 @@ class Course:
             batch = self.batch(rows, augment, generator)
             drive(self.step(batch, optimizer, seen), self.stream.on(batch))
             scheduler.step()
-        outputs, labels, losses, hits = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        labels, losses, hits, *outputs = (torch.cat(parts) for parts in zip(*seen, strict=True))
         if not losses.isfinite().all():
             raise InputError(
                 f"The training diverged in epoch {len(self.epochs)}: its loss is no finite number any more. Lower "
                 "learning_rate or mapping_learning_rate."
             )
         if self.program.labels.each_epoch:
-            self.tensors |= self.program.labels.find(outputs, labels, self.program.classes)
+            self.tensors |= self.program.labels.find(outputs[0].float(), labels, self.program.classes)
         self.close(losses, hits)
 
     def step(self, batch: Batch, optimizer: Optimizer, seen: list[tuple[Tensor, ...]]) -> Method[None]:
-        """One step along the gradient of the batch's mean loss; outputs, labels, losses and hits go into ``seen``."""
+        """One step down the batch's mean loss; into ``seen`` go labels, losses, hits and, where needed, outputs."""
         moving = {name: self.tensors[name] for name in self.moving}
         fixed = {name: tensor for name, tensor in self.tensors.items() if name not in moving}
 
@@ -91,7 +91,8 @@ class Course:
         optimizer.step()
         for name, clipped in self.program.inputs.clip(batch.inputs, self.tensors).items():
             self.tensors[name].copy_(clipped)
-        seen.append((answer.logits, batch.labels, answer.loss, hits))
+        outputs = (answer.logits,) if self.program.labels.each_epoch else ()
+        seen.append((batch.labels, answer.loss, hits, *outputs))
 
     def close(self, losses: Tensor, hits: Tensor) -> None:
         """Write down an epoch, and keep its tensors unless an earlier one was better on the validation samples."""

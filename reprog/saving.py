@@ -1,17 +1,19 @@
 """A program as a folder: ``config.json``, ``program.safetensors`` and a card. Never the model, never a pickle."""
 
+import hashlib
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as deserialise
 from safetensors.torch import save as serialise
 
 from attacks.engine import Rate
 from attacks.errors import InputError
-from attacks.files import read_json, write_atomically, write_json
+from attacks.files import read_json, write_atomically
 
 from .backbone import Backbone
 from .card import card
@@ -21,7 +23,7 @@ from .program import Program
 
 FORMAT, VERSION = "repromark-program", 1
 CONFIG, TENSORS, CARD = "config.json", "program.safetensors", "README.md"
-KEYS = {"format", "version", "inputs", "labels", "classes", "class_names", "backbone", "training", "metrics"}
+KEYS = {"format", "version", "inputs", "labels", "classes", "class_names", "backbone", "training", "metrics", "sha256"}
 Part = TypeVar("Part")
 
 
@@ -29,6 +31,7 @@ def save(program: Program, folder: Path) -> Path:
     """See :meth:`Program.save_pretrained`."""
     if program.backbone is None:
         raise InputError("This program has not been trained yet, so there is nothing to save: call reprog.fit first.")
+    tensors = serialise({name: value.detach().cpu().contiguous() for name, value in program.tensors.items()})
     config = {
         "format": FORMAT,
         "version": VERSION,
@@ -39,11 +42,18 @@ def save(program: Program, folder: Path) -> Path:
         "backbone": program.backbone.to_dict(),
         "training": program.training,
         "metrics": {name: rate.to_dict() for name, rate in program.metrics.items()},
+        "sha256": hashlib.sha256(tensors).hexdigest(),
     }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in program.tensors.items()}
-    write_atomically(folder / TENSORS, serialise(tensors))
-    write_atomically(folder / CARD, card(program))
-    write_json(folder / CONFIG, config)
+    try:
+        text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The program cannot be saved: JSON has no place for a value in its training or its settings ({error}). "
+            "Make it a plain number, with float() or int(), or a string."
+        ) from error
+    # Only now, with nothing left that can fail but the disk, is an older program replaced; its config goes last.
+    for name, content in ((CARD, card(program)), (TENSORS, tensors), (CONFIG, text)):
+        write_atomically(folder / name, content)
     return folder
 
 
@@ -67,7 +77,7 @@ def load(folder: Path) -> Program:
             f"{folder / CONFIG} is damaged: an entry has a wrong form ({error}). Save the program again, or get a "
             "fresh copy of its folder."
         ) from error
-    program.tensors = _read_tensors(folder / TENSORS, program)
+    program.tensors = _read_tensors(folder / TENSORS, program, config["sha256"])
     return program
 
 
@@ -107,11 +117,17 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_tensors(path: Path, program: Program) -> dict[str, torch.Tensor]:
+def _read_tensors(path: Path, program: Program, sha256: str) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise InputError(f"There is no {path}: the program's folder is incomplete, get a fresh copy.")
     try:
-        tensors = load_file(path)
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise InputError(
+                f"{path} is not the file that config.json beside it was written with: it is damaged, or saving was cut "
+                "off. Save the program again, or get a fresh copy of its folder."
+            )
+        tensors = deserialise(content)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is damaged ({error}): get a fresh copy of the program's folder.") from error
     outputs = program.backbone.outputs if program.backbone else 0

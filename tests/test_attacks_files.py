@@ -42,6 +42,12 @@ def test_a_result_has_the_mode_of_any_new_file(tmp_path):
     assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
+def test_writing_leaves_the_umask_of_the_whole_process_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail(f"the umask was set to {mask}"))
+    write_atomically(tmp_path / "ours", "x")
+    assert (tmp_path / "ours").read_text() == "x"
+
+
 def test_values_that_json_lacks_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="Out of range"):
         write_json(tmp_path / "result.json", {"rate": float("nan")})

@@ -127,14 +127,20 @@ def test_the_seed_decides_the_noise(name: str) -> None:
     first = corrupt(images, name, 3, seed=5)
     assert corrupt(images, name, 3, seed=5).equal(first)
     assert not corrupt(images, name, 3, seed=99).equal(first)
-    assert not corrupt(images[:1].expand(2, -1, -1, -1), name, 3)[0].equal(corrupt(images[:1], name, 3, seed=1)[0])
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_no_image_has_the_noise_of_another_image_or_seed(name: str) -> None:
+    images = gray(0.5, 8).expand(3, -1, -1, -1)
+    noisy = torch.cat([corrupt(images, name, 3, seed=seed) for seed in range(3)])
+    assert len(noisy.flatten(1).unique(dim=0)) == 9
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_a_batch_may_be_cut_in_parts(name: str) -> None:
     images = photo(4)
     whole = corrupt(images, name, 2, seed=3)
-    torch.testing.assert_close(corrupt(images[1:], name, 2, seed=4), whole[1:])
+    torch.testing.assert_close(corrupt(images[1:], name, 2, seed=3, first=1), whole[1:])
 
 
 @given(
@@ -178,3 +184,9 @@ def test_any_size_keeps_shape_type_and_range(
 def test_bad_input_is_a_sentence(images: Tensor, name: str, severity: int, benchmark: str, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         corrupt(images, name, severity, benchmark=benchmark)
+
+
+@pytest.mark.parametrize("numbers", [{"seed": -1}, {"first": -1}])
+def test_seeds_and_rows_below_zero_are_refused(numbers: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="must both be at least 0"):
+        corrupt(gray(0.5, 4), "jpeg", 1, **numbers)

@@ -150,6 +150,14 @@ def test_float64_images_run_on_float32_weights_and_the_reverse():
     assert load_model(linear().double())(images.float()).dtype == torch.float64
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_networks_give_float32_logits(dtype):
+    module, images = linear().to(dtype), torch.rand(2, 3, 8, 8)
+    assert load_model(module)(images).dtype == torch.float32
+    logits = batched_logits(module, images.to(dtype))
+    assert logits.dtype == torch.float32 and logits.equal(module(images.to(dtype)).float())
+
+
 def test_gradients_through_resize_crop_and_normalisation_match_finite_differences():
     model = load_model(linear(classes=3, side=4).double(), image_size=4, mean=[0.4] * 3, std=[0.2] * 3)
     generator = torch.Generator().manual_seed(0)

@@ -13,6 +13,24 @@ def test_full_image_without_a_program_is_the_resized_image() -> None:
     assert program(x, program.start(x)).allclose(wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+def test_samples_are_resized_as_the_setting_says(mode: str) -> None:
+    x = torch.rand(2, 3, 5, 7)
+    wanted = interpolate(x, (9, 9), mode=mode, antialias=mode != "nearest").clamp(0, 1)
+    for program in (FullImage(size=9, interpolation=mode), Frame(size=12, inner=9, interpolation=mode)):  # type: ignore[arg-type]
+        assert program.fit_to(x, 9).allclose(wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_a_checkerboard_shrinks_to_grey(mode: str) -> None:
+    board = (torch.arange(32)[:, None] + torch.arange(32)) % 2
+    x = board.float()[None, None]
+    program = FullImage(size=7, interpolation=mode)  # type: ignore[arg-type]
+    assert (program(x, program.start(x)) - 0.5).abs().max() < 0.05
+    frame = Frame(size=9, inner=7, interpolation=mode)  # type: ignore[arg-type]
+    assert (frame(x, frame.start(x)) - 0.5).abs().max() < 0.05
+
+
 def test_full_image_adds_everywhere_and_stays_valid() -> None:
     x = torch.rand(2, 1, 4, 4)
     canvas = torch.linspace(-2, 2, 48).view(1, 3, 4, 4)
@@ -98,6 +116,12 @@ def test_random_changes_differ_between_images_and_repeat_with_the_seed() -> None
     assert first.equal(again)
     assert not first[0].allclose(first[1], atol=0.01)
     assert first.shape == (2, 1, 12, 12)
+
+
+def test_a_checkerboard_stays_grey_where_augmentation_shrinks_it() -> None:
+    board = ((torch.arange(32)[:, None] + torch.arange(32)) % 2).float()[None, None]
+    still = RandomAffine(size=7, degrees=0, shift=0, scale=0, shear=0)
+    assert (still(board, torch.Generator().manual_seed(0)) - 0.5).abs().max() < 0.05
 
 
 def test_shift_is_bounded() -> None:

@@ -1,6 +1,8 @@
+import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -41,6 +43,72 @@ def test_a_program_comes_back_as_it_was_saved(tmp_path: Path, inputs: object, ki
     assert loaded.attach(model)(images).equal(program.attach(model)(images))
     loaded.tensors, program.tensors = {}, {}
     assert loaded == program
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("kind", sorted(LABELS))
+def test_programs_on_models_of_other_precision_are_float32(tmp_path: Path, kind: str, dtype: torch.dtype) -> None:
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = network().to(dtype)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.body(images.to(dtype))
+
+    images, labels = task()
+    program = Program(FullImage(size=6), LABELS[kind](), classes=2)
+    fit(program, Cast(), images, labels, epochs=2)
+    loaded = Program.from_pretrained(program.save_pretrained(tmp_path))
+    logits = loaded.attach(Cast())(images)
+    assert logits.dtype == torch.float32 and logits.equal(program.attach(Cast())(images))
+
+
+def test_the_revision_is_kept_and_shown_and_a_folders_path_is_not(tmp_path: Path) -> None:
+    model, program = network(), Program(FullImage(size=6), Linear(), classes=2)
+    model.source, model.revision = "owner/vit", "0f1e2d"  # type: ignore[assignment]
+    fit(program, model, *task(), epochs=1)
+    loaded = Program.from_pretrained(program.save_pretrained(tmp_path))
+    assert loaded.backbone is not None and loaded.backbone.revision == "0f1e2d"
+    assert 'load_model("owner/vit", revision="0f1e2d")' in (tmp_path / "README.md").read_text(encoding="utf-8")
+    for source in ("/home/somebody/vit", "~/somebody/vit", "C:\\somebody\\vit", str(tmp_path / "somebody" / "vit")):
+        model.source, model.revision = source, None  # type: ignore[assignment]
+        fit(program, model, *task(), epochs=1)
+        program.save_pretrained(tmp_path)
+        card = (tmp_path / "README.md").read_text(encoding="utf-8")
+        assert 'load_model("vit")' in card and "somebody" not in card
+        assert Program.from_pretrained(tmp_path).backbone == program.backbone
+
+
+def test_names_on_the_card_are_no_markup(tmp_path: Path) -> None:
+    model = network()
+    model.name = "tiny\n# big `x`"  # type: ignore[assignment]
+    program = Program(FullImage(size=6), Linear(), classes=2, class_names=("<img src=x>", "a|b"))
+    fit(program, model, *task(), epochs=0)
+    program.metrics["top|1\n<b>"] = Rate(1, 2)
+    card = (program.save_pretrained(tmp_path) / "README.md").read_text(encoding="utf-8")
+    assert "# Program for tiny # big \\`x\\`\n" in card and "\n# big" not in card
+    assert '"\\<img src=x\\>", "a\\|b"' in card
+    assert "\n| top\\|1 \\<b\\> | 0.500 [" in card
+
+
+def test_a_program_that_json_cannot_hold_leaves_the_saved_one_whole(tmp_path: Path) -> None:
+    program = trained()
+    program.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    program.tensors["canvas"] = program.tensors["canvas"] / 2
+    for value in (np.float32(0.5), float("nan")):
+        program.training["learning_rate"] = value
+        with pytest.raises(InputError, match="JSON has no place"):
+            program.save_pretrained(tmp_path)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_new_tensors_under_an_old_config_are_noticed(tmp_path: Path) -> None:
+    path = trained().save_pretrained(tmp_path) / "program.safetensors"
+    save_file({name: tensor / 2 for name, tensor in load_file(path).items()}, path)
+    with pytest.raises(InputError, match="not the file that config.json beside it was written with"):
+        Program.from_pretrained(tmp_path)
 
 
 def test_the_folder_holds_three_small_files_and_no_backbone(tmp_path: Path) -> None:
@@ -160,10 +228,15 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path, name: str, damage
 
 def test_tensors_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     path = trained().save_pretrained(tmp_path) / "program.safetensors"
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     tensors = load_file(path)
-    save_file(tensors | {"bias": torch.tensor([0.0, float("nan")])}, path)
-    with pytest.raises(InputError, match="no finite float32 numbers"):
-        Program.from_pretrained(tmp_path)
-    save_file(tensors | {"extra": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match="belong to different programs"):
-        Program.from_pretrained(tmp_path)
+    extra = {
+        "no finite float32 numbers": {"bias": torch.tensor([0.0, float("nan")])},
+        "belong to different programs": {"extra": torch.zeros(1)},
+    }
+    for sentence, change in extra.items():
+        save_file(tensors | change, path)
+        config["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        with pytest.raises(InputError, match=sentence):
+            Program.from_pretrained(tmp_path)

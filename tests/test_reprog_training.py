@@ -1,9 +1,11 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 
-from attacks.engine import Rate, weights_hash
+from attacks.engine import Access, Batch, Rate, weights_hash
 from attacks.errors import FrozenModelError, InputError
 from reprog import (
     Bayesian,
@@ -21,6 +23,7 @@ from reprog import (
     constant,
     fit,
 )
+from reprog.course import Course
 
 MAPPINGS = [Random(), Frequency(), Iterative(), Bayesian(), BayesianPlus(), Linear()]
 
@@ -187,6 +190,40 @@ def test_batches_average_so_that_plain_descent_does_not_depend_on_batch_size() -
     assert canvas(30).abs().max() > 1e-4
 
 
+def test_learned_pixels_stay_within_one_range_of_brightness() -> None:
+    program = Program(FullImage(size=8, contrast=0.5), Frequency(), classes=3)
+    fit(program, Counting(), *task(), epochs=1, batch_size=10, learning_rate=5.0, schedule=constant)
+    assert float(program.tensors["canvas"].abs().max()) == 1
+
+
+def test_the_schedule_goes_evenly_from_0_to_1_over_all_steps() -> None:
+    seen: list[float] = []
+
+    def note(progress: float) -> float:
+        seen.append(progress)
+        return 1.0
+
+    program = Program(FullImage(size=8), Frequency(), classes=3)
+    fit(program, Counting(), *task(), epochs=2, batch_size=8, schedule=note)  # 30 samples: 4 steps an epoch
+    assert seen == [step / 8 for step in range(9)]
+
+
+@pytest.mark.parametrize(("mapping", "numbers"), [(Frequency(), 3), (Linear(), 3), (Iterative(), 3 + 12)])
+def test_an_epochs_outputs_are_held_only_for_mappings_that_need_them(
+    monkeypatch: pytest.MonkeyPatch, mapping: object, numbers: int
+) -> None:
+    held: list[int] = []
+    step = Course.step
+
+    def spied(self: Course, batch: Batch, optimizer: Optimizer, seen: list[tuple[Tensor, ...]]) -> Iterator:
+        yield from step(self, batch, optimizer, seen)
+        held.append(sum(tensor.numel() for parts in seen for tensor in parts))
+
+    monkeypatch.setattr(Course, "step", spied)
+    fit(Program(FullImage(size=8), mapping, classes=3), Counting(), *task(), epochs=1, batch_size=10)  # type: ignore[arg-type]
+    assert held[-1] == 30 * numbers
+
+
 def refused(sentence: str, **changes: object) -> None:
     images, labels = task()
     arguments: dict = {"images": images, "labels": labels, "classes": 3, "model": Counting(), "epochs": 1} | changes
@@ -214,3 +251,18 @@ def test_tasks_that_cannot_be_learned_are_refused() -> None:
 
 def test_a_training_that_diverges_says_so() -> None:
     refused("diverged in epoch 1", loss=lambda logits, labels: logits.sum(1) * float("nan"))
+
+
+@pytest.mark.parametrize("mapping", [Frequency(), Linear()], ids=["frequency", "linear"])
+def test_a_model_that_shows_no_gradient_is_refused(mapping: object) -> None:
+    program = Program(FullImage(size=8), mapping, classes=3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="gradient"):
+        fit(program, Access(Counting(), level="label"), *task(), epochs=1)
+
+
+@pytest.mark.parametrize("mapping", [BayesianPlus(), Linear()], ids=["bayesian_plus", "linear"])
+def test_a_task_may_have_more_classes_than_the_model(mapping: object) -> None:
+    images, _ = task()
+    program = Program(FullImage(size=8), mapping, classes=15)  # type: ignore[arg-type]
+    fit(program, Counting(), images, torch.arange(30) % 15, epochs=1)
+    assert program.tensors["matrix"].shape == (12, 15)

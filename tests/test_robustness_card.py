@@ -119,6 +119,14 @@ def test_level_one_is_the_accuracy_on_the_corrupted_images_whatever_the_batches(
     assert any(cell.rate and cell.rate.value < 1 for cell in cards[0].level(1))
 
 
+def test_a_seed_below_zero_is_refused_before_anything_is_measured() -> None:
+    model, images, labels, _ = linear()
+    counted = Counted(model)
+    with pytest.raises(InputError, match="seed=-1"):
+        evaluate(counted, images, labels, corruptions=["jpeg"], seed=-1)
+    assert counted.seen == 0
+
+
 def test_epsilon_zero_is_the_clean_accuracy() -> None:
     model, images, labels, _ = linear()
     counted = Counted(model)

@@ -7,7 +7,8 @@ from the published data sets, so compare models with each other rather than with
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 
 import numpy as np
 import torch
@@ -20,14 +21,24 @@ from attacks.errors import InputError
 from .severities import SEVERITIES, Benchmark
 
 
-def corrupt(images: Tensor, name: str, severity: int, *, seed: int = 0, benchmark: Benchmark = "imagenet-c") -> Tensor:
+def corrupt(
+    images: Tensor,
+    name: str,
+    severity: int,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    benchmark: Benchmark = "imagenet-c",
+) -> Tensor:
     """Corrupt images in one natural way.
 
     Args:
         images: float, shape ``[n, 1 or 3, height, width]``, entries in [0, 1], any size.
         name: one of :data:`CORRUPTIONS`.
         severity: 1 (mild) to 5 (severe).
-        seed: of the noise. Image ``i`` draws from ``seed + i``, whatever the device, so a batch may be cut in parts.
+        seed: of the noise, at least 0. Each image draws from a generator of its own, seeded by ``seed`` and its row,
+            whatever the device, so that two seeds are two independent repeats.
+        first: the row of the first image, at least 0: a part of a larger set gets the noise that it has in the whole.
         benchmark: whose constants: ``"imagenet-c"``, meant for 224 pixels, or ``"cifar-c"``, meant for 32. The blur's
             radius is in pixels: ImageNet-C's blur and pixelation leave little of an image that small.
 
@@ -35,7 +46,7 @@ def corrupt(images: Tensor, name: str, severity: int, *, seed: int = 0, benchmar
         The corrupted images, new, of the same shape, dtype and device, in [0, 1].
 
     Raises:
-        InputError: when the name, the severity, the benchmark or the images are not of this kind.
+        InputError: when the name, the severity, the benchmark, a number or the images are not of this kind.
 
     Example:
         >>> images = torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2)
@@ -48,9 +59,11 @@ def corrupt(images: Tensor, name: str, severity: int, *, seed: int = 0, benchmar
         raise InputError(f"The corruption {name!r} is not known: use one of {', '.join(CORRUPTIONS)}.")
     if type(severity) is not int or not 1 <= severity <= 5:
         raise InputError(f"severity={severity!r} is not possible: give a whole number from 1 (mild) to 5 (severe).")
+    if min(seed, first) < 0:
+        raise InputError(f"seed={seed} and first={first} must both be at least 0.")
     _check(images)
     constant = SEVERITIES[benchmark][name][severity - 1]
-    return _APPLY[name](images.detach(), constant, seed).clamp(0, 1)
+    return _APPLY[name](images.detach(), constant, _seeds(seed, first)).clamp(0, 1)
 
 
 def _check(images: Tensor) -> None:
@@ -66,30 +79,35 @@ def _check(images: Tensor) -> None:
         raise InputError(f"The images span [{low:.4g}, {high:.4g}]: give entries in [0, 1], before any normalization.")
 
 
-def _per_image(images: Tensor, seed: int, draw: Callable[[Tensor, Generator], Tensor]) -> Tensor:
+def _seeds(seed: int, row: int) -> Iterator[int]:
+    """A seed for each image from ``row`` on: 32 bits, which are all that torch's generator on the CPU keeps."""
+    return (int(np.random.SeedSequence([seed, image]).generate_state(1)[0]) for image in count(row))
+
+
+def _per_image(images: Tensor, seeds: Iterator[int], draw: Callable[[Tensor, Generator], Tensor]) -> Tensor:
     """One draw for each image from a generator of its own, on the CPU: the same on every device and in every batch."""
-    draws = [draw(image, Generator().manual_seed(seed + row)) for row, image in enumerate(images.cpu())]
+    draws = [draw(image, Generator().manual_seed(seed)) for image, seed in zip(images.cpu(), seeds, strict=False)]
     return torch.stack(draws).to(images.device)
 
 
-def _gaussian_noise(images: Tensor, deviation: float, seed: int) -> Tensor:
-    noise = _per_image(images, seed, lambda image, source: torch.randn(image.shape, generator=source).to(image))
+def _gaussian_noise(images: Tensor, deviation: float, seeds: Iterator[int]) -> Tensor:
+    noise = _per_image(images, seeds, lambda image, source: torch.randn(image.shape, generator=source).to(image))
     return images + deviation * noise
 
 
-def _shot_noise(images: Tensor, photons: float, seed: int) -> Tensor:
+def _shot_noise(images: Tensor, photons: float, seeds: Iterator[int]) -> Tensor:
     """Poisson noise of a sensor that counts this many photons where the image is white."""
     light = images.clamp_min(0) * photons
-    return _per_image(light, seed, lambda image, source: torch.poisson(image, generator=source)) / photons
+    return _per_image(light, seeds, lambda image, source: torch.poisson(image, generator=source)) / photons
 
 
-def _impulse_noise(images: Tensor, share: float, seed: int) -> Tensor:
+def _impulse_noise(images: Tensor, share: float, seeds: Iterator[int]) -> Tensor:
     """Salt and pepper: this share of all entries turns black or white, each with half of the chance."""
-    chance = _per_image(images, seed, lambda image, source: torch.rand(image.shape, generator=source).to(image))
+    chance = _per_image(images, seeds, lambda image, source: torch.rand(image.shape, generator=source).to(image))
     return torch.where(chance < share / 2, 0, torch.where(chance >= 1 - share / 2, 1, images))
 
 
-def _gaussian_blur(images: Tensor, sigma: float, seed: int) -> Tensor:
+def _gaussian_blur(images: Tensor, sigma: float, seeds: Iterator[int]) -> Tensor:
     """``sigma`` in pixels; cut at four sigma, edges repeated."""
     radius = int(4 * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
@@ -100,20 +118,20 @@ def _gaussian_blur(images: Tensor, sigma: float, seed: int) -> Tensor:
     return blurred.reshape(images.shape)
 
 
-def _brightness(images: Tensor, shift: float, seed: int) -> Tensor:
+def _brightness(images: Tensor, shift: float, seeds: Iterator[int]) -> Tensor:
     """Shift the value of HSV, the largest channel; scaling all channels alike keeps hue and saturation."""
     value = images.amax(1, keepdim=True)
     brighter = (value + shift).clamp(0, 1)
     return torch.where(value > 0, images * (brighter / value.clamp_min(1e-12)), brighter)
 
 
-def _contrast(images: Tensor, factor: float, seed: int) -> Tensor:
+def _contrast(images: Tensor, factor: float, seeds: Iterator[int]) -> Tensor:
     """Draw every channel of an image towards its mean."""
     mean = images.mean((2, 3), keepdim=True)
     return (images - mean) * factor + mean
 
 
-def _pixelate(images: Tensor, scale: float, seed: int) -> Tensor:
+def _pixelate(images: Tensor, scale: float, seeds: Iterator[int]) -> Tensor:
     """Shrink by a box filter and enlarge again: every pixel becomes the mean of its cell."""
     rows, columns = (_cells(size, scale).to(images) for size in images.shape[2:])
     return rows @ images @ columns.T
@@ -121,13 +139,13 @@ def _pixelate(images: Tensor, scale: float, seed: int) -> Tensor:
 
 def _cells(size: int, scale: float) -> Tensor:
     """The matrix that replaces each of ``size`` entries by the mean of its cell; ``int(size * scale)`` cells."""
-    count = max(1, int(size * scale))
-    cell = (2 * torch.arange(size) + 1) * count // (2 * size)  # the cell in which the centre of a pixel lies
+    cells = max(1, int(size * scale))
+    cell = (2 * torch.arange(size) + 1) * cells // (2 * size)  # the cell in which the centre of a pixel lies
     same = (cell[:, None] == cell[None, :]).double()
     return same / same.sum(1, keepdim=True)
 
 
-def _jpeg(images: Tensor, quality: float, seed: int) -> Tensor:
+def _jpeg(images: Tensor, quality: float, seeds: Iterator[int]) -> Tensor:
     """Through Pillow's encoder at this quality, with its usual halved colour resolution."""
     pixels = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     decoded = torch.from_numpy(np.stack([_through_jpeg(image, int(quality)) for image in pixels]))
@@ -140,7 +158,7 @@ def _through_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(stored))
 
 
-_APPLY: dict[str, Callable[[Tensor, float, int], Tensor]] = {
+_APPLY: dict[str, Callable[[Tensor, float, Iterator[int]], Tensor]] = {
     "gaussian_noise": _gaussian_noise,
     "shot_noise": _shot_noise,
     "impulse_noise": _impulse_noise,

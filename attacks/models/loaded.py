@@ -92,7 +92,7 @@ class LoadedModel(nn.Module):
                 ``[n, 1, h, w]`` for a grey-level model; any size, see :class:`Preprocessing`.
 
         Returns:
-            Logits, shape ``[n, classes]``.
+            Logits, shape ``[n, classes]``, float32; float64 where the network answers so.
 
         Raises:
             InputError: images that are no such tensor, or a network that does not answer with such logits.
@@ -143,7 +143,7 @@ class LoadedModel(nn.Module):
                 f"{self.name} answered with {logits.shape[1]} logits but was loaded with classes={self._classes}: "
                 "load it with the number that it has, or leave classes out."
             )
-        return logits
+        return _at_least_float32(logits)
 
     def describe(self) -> dict[str, Any]:
         """What it takes to say which model this was, as plain values that JSON can hold.
@@ -159,6 +159,11 @@ class LoadedModel(nn.Module):
             "input_size": self.input_size,
             "preprocessing": self.preprocessing.describe(),
         }
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    """Losses, counts and ties are decided on the logits: in half precision they would be inexact."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def check_range(images: Tensor) -> None:
@@ -195,7 +200,7 @@ def batched_logits(model: nn.Module, images: Tensor, *, batch_size: int = 128, p
         progress: show a progress bar.
 
     Returns:
-        Shape ``[n, classes]``, on the images' device.
+        Shape ``[n, classes]``, on the images' device, float32; float64 where the model answers so.
 
     Raises:
         InputError: no images, or a batch size below 1.
@@ -209,4 +214,4 @@ def batched_logits(model: nn.Module, images: Tensor, *, batch_size: int = 128, p
     device = next(chain(model.parameters(), model.buffers()), images).device
     with frozen(model), torch.no_grad():
         batches = tqdm(images.split(batch_size), disable=not progress, desc="logits", unit="batch")
-        return torch.cat([model(batch.to(device)).to(images.device) for batch in batches])
+        return torch.cat([_at_least_float32(model(batch.to(device)).to(images.device)) for batch in batches])

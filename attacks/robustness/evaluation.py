@@ -59,7 +59,7 @@ def evaluate(
         epsilons: for each norm ("linf", "l2", ...) the radii in its units; may be empty.
         steps: of PGD.
         batch_size: samples in work at once.
-        seed: of the corruptions' noise and of PGD's random starts.
+        seed: of the corruptions' noise and of PGD's random starts; at least 0.
         progress: show a bar over the cells.
 
     Returns:
@@ -81,7 +81,7 @@ def evaluate(
         2 pgd 1.000 [0.610, 1.000] n=6
     """
     check_samples(images, labels, None, (0.0, 1.0))
-    _check(corruptions, severities, benchmark, epsilons, steps, batch_size)
+    _check(corruptions, severities, benchmark, epsilons, steps, batch_size, seed)
     work = _Work(model, images, labels, batch_size, seed)
     with frozen(model):
         clean, correct = work.clean()
@@ -104,13 +104,14 @@ def _check(
     epsilons: Mapping[str, Sequence[float]],
     steps: int,
     batch_size: int,
+    seed: int,
 ) -> None:
     """Refuse what a late cell could not use before the first one is measured."""
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size} is too few: it must be at least 1.")
     pixel = torch.zeros(1, 1, 1, 1)
     for name, severity in product(corruptions, severities):
-        corrupt(pixel, name, severity, benchmark=benchmark)
+        corrupt(pixel, name, severity, seed=seed, benchmark=benchmark)
     for norm, radii in epsilons.items():
         get_norm(norm)
         for epsilon in radii:
@@ -130,7 +131,7 @@ class _Work:
     def clean(self) -> tuple[Cell, Tensor]:
         """The cell of the clean samples, and which of them are right, bool, shape ``[n]``."""
         started = perf_counter()
-        correct = self._right(lambda part, seed: part)
+        correct = self._right(lambda part, first: part)
         return Cell(0, "first", "clean", {}, Rate.of(correct), len(correct), 0, perf_counter() - started), correct
 
     def corrupted(self, name: str, severity: int, benchmark: Benchmark) -> Cell:
@@ -141,15 +142,16 @@ class _Work:
             note = f"Not run: it needs images [n, 1 or 3, height, width], and the samples have shape {shape}."
             return Cell(1, "first", name, settings, note=note)
         started = perf_counter()
-        right = self._right(lambda part, seed: corrupt(part, name, severity, seed=seed, benchmark=benchmark))
+        change = partial(corrupt, name=name, severity=severity, seed=self.seed, benchmark=benchmark)
+        right = self._right(lambda part, first: change(part, first=first))
         return Cell(1, "first", name, settings, Rate.of(right), len(right), 0, perf_counter() - started)
 
     @torch.no_grad()
     def _right(self, change: Callable[[Tensor, int], Tensor]) -> Tensor:
-        """Which samples are right after a change that is told the seed of a batch's first sample."""
+        """Which samples are right after a change that is told the row of a batch's first sample."""
         device = next(self.model.parameters(), self.images).device
         starts = range(0, len(self.images), self.batch_size)
-        parts = (change(self.images[start : start + self.batch_size], self.seed + start) for start in starts)
+        parts = (change(self.images[start : start + self.batch_size], start) for start in starts)
         predicted = torch.cat([self.model(part.to(device)).argmax(1) for part in parts])
         return predicted.to(self.labels.device) == self.labels
 

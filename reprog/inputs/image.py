@@ -23,7 +23,8 @@ class ImageProgram:
 
     Attributes:
         size: the canvas's height and width in pixels, the source model's input size; at least 1.
-        interpolation: how samples are resized: "nearest", "bilinear" or "bicubic" (its overshoot is clamped).
+        interpolation: how samples are resized: "nearest", "bilinear" or "bicubic" (its overshoot is clamped); the
+            latter two average over what they shrink, as a model's own preprocessing does.
     """
 
     size: int
@@ -65,8 +66,8 @@ class ImageProgram:
                 "put the channels second and add the missing axes with unsqueeze."
             )
         if x.shape[-2:] != (size, size):
-            corners = None if self.interpolation == "nearest" else False
-            x = functional.interpolate(x, (size, size), mode=self.interpolation, align_corners=corners).clamp(0, 1)
+            smooth = self.interpolation != "nearest"
+            x = functional.interpolate(x, (size, size), mode=self.interpolation, antialias=smooth).clamp(0, 1)
         return x.expand(-1, CHANNELS, -1, -1)
 
 

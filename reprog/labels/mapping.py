@@ -28,7 +28,7 @@ class Mapping(Protocol):
         """The mapping that these outputs suggest.
 
         Args:
-            outputs: the source model's logits, shape ``[n, sources]``.
+            outputs: the source model's logits, float32, shape ``[n, sources]``.
             labels: the samples' target classes, int64, shape ``[n]``, below ``classes``; some may not occur.
             classes: how many target classes there are.
         """
@@ -39,7 +39,7 @@ def map_outputs(outputs: Tensor, tensors: dict[str, Tensor]) -> Tensor:
     """Target logits ``outputs @ matrix + bias``, shape ``[n, targets]``.
 
     Args:
-        outputs: the source model's logits, shape ``[n, sources]``.
+        outputs: the source model's logits, shape ``[n, sources]``; taken in the matrix's precision.
         tensors: ``matrix``, shape ``[sources, targets]``, and optionally ``bias``, shape ``[targets]``.
 
     Raises:
@@ -56,7 +56,7 @@ def map_outputs(outputs: Tensor, tensors: dict[str, Tensor]) -> Tensor:
             f"The model's outputs have shape {tuple(outputs.shape)} but this label mapping takes [n, {len(matrix)}]: "
             "use the model it was made for, one that returns plain logits."
         )
-    mapped = outputs @ matrix
+    mapped = outputs.to(matrix.dtype) @ matrix
     return mapped + tensors["bias"] if "bias" in tensors else mapped
 
 
