@@ -1,11 +1,13 @@
 """What a reprogrammed model must beat, on the same labelled samples and the same test set.
 
-The frozen model sees the samples once, without a learned program; every baseline is made from those outputs.
+The frozen model sees the samples once, without a learned program; every baseline is made from those outputs. All
+baselines learn from the validation samples too: a program chooses its epoch by their labels, so it has used them.
 """
 
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,7 +37,7 @@ class Baseline:
     Attributes:
         name: the method.
         rate: its accuracy on the test set.
-        trained_on: labelled samples that it used.
+        trained_on: labelled samples that it used, those for validation among them.
         settings: what it is made of, plain JSON.
     """
 
@@ -82,54 +84,54 @@ def baselines(
         >>> model = nn.Sequential(nn.AvgPool2d(2), nn.Flatten())
         >>> made = baselines(model, load_task("digits", shots=5), inputs=FullImage(size=8), labels=BayesianPlus())
         >>> [(name, one.trained_on) for name, one in made.items()]
-        [('majority', 50), ('mapping_only', 50), ('linear_probe', 50), ('raw_svm', 50)]
+        [('majority', 250), ('mapping_only', 250), ('linear_probe', 250), ('raw_svm', 250)]
     """
 
     def outputs(inputs: InputProgram, split: Split) -> Tensor:
         return batched_logits(_Unlearned(model, inputs), split.inputs, batch_size=batch_size, progress=progress)
 
     plain = FullImage(size=inputs.input_size[0])
-    seen = outputs(plain, task.train), outputs(plain, task.test)
-    placed = seen if inputs == plain else (outputs(inputs, task.train), outputs(inputs, task.test))
+    seen = outputs(plain, task.labelled), outputs(plain, task.test)
+    placed = seen if inputs == plain else (outputs(inputs, task.labelled), outputs(inputs, task.test))
     probe = linear_probe(task, *seen, seed=seed)
     made = majority(task), mapping_only(task, *placed, labels=labels), probe, raw_svm(task, seed=seed)
     return {baseline.name: baseline for baseline in made}
 
 
 def majority(task: Task) -> Baseline:
-    """Always the class that is most frequent in training; among equals the one that is most frequent in the test.
+    """Always the most frequent class of the labelled samples; among equals the one that is most frequent in the test.
 
     Example:
         >>> from tasks.datasets import load_task
-        >>> print(majority(load_task("digits")).rate)
+        >>> print(majority(load_task("digits", validation=0)).rate)
         0.114 [0.089, 0.145] n=500
     """
-    train, test = (torch.bincount(part.labels, minlength=task.classes) for part in (task.train, task.test))
-    best = max(range(task.classes), key=lambda label: (int(train[label]), int(test[label])))
+    known, test = (torch.bincount(part.labels, minlength=task.classes) for part in (task.labelled, task.test))
+    best = max(range(task.classes), key=lambda label: (int(known[label]), int(test[label])))
     rate = Rate(int(test[best]), len(task.test))
-    return Baseline("majority", rate, len(task.train), {"class": task.class_names[best]})
+    return Baseline("majority", rate, len(task.labelled), {"class": task.class_names[best]})
 
 
-def mapping_only(task: Task, train: Tensor, test: Tensor, *, labels: Mapping) -> Baseline:
+def mapping_only(task: Task, known: Tensor, test: Tensor, *, labels: Mapping) -> Baseline:
     """A label mapping on the frozen model's outputs, without any input program.
 
     Args:
         task: the target task.
-        train: the frozen model's outputs for the training samples, shape ``[n, outputs]``.
+        known: the frozen model's outputs for the labelled samples (``task.labelled``), shape ``[n, outputs]``.
         test: those for the test samples.
         labels: how the mapping is found.
     """
-    predicted = map_outputs(test, labels.find(train, task.train.labels, task.classes)).argmax(1)
+    predicted = map_outputs(test, labels.find(known, task.labelled.labels, task.classes)).argmax(1)
     rate = Rate.of(predicted == task.test.labels)
-    return Baseline("mapping_only", rate, len(task.train), {"mapping": type(labels).__name__, **vars(labels)})
+    return Baseline("mapping_only", rate, len(known), {"mapping": type(labels).__name__, **vars(labels)})
 
 
-def linear_probe(task: Task, train: Tensor, test: Tensor, *, seed: int = 0) -> Baseline:
+def linear_probe(task: Task, known: Tensor, test: Tensor, *, seed: int = 0) -> Baseline:
     """Logistic regression on the frozen model's standardised outputs or features.
 
     Args:
         task: the target task.
-        train: outputs for the training samples, shape ``[n, outputs]``.
+        known: outputs for the labelled samples (``task.labelled``), shape ``[n, outputs]``.
         test: outputs for the test samples.
         seed: of the folds.
     """
@@ -140,9 +142,9 @@ def linear_probe(task: Task, train: Tensor, test: Tensor, *, seed: int = 0) -> B
 
     # The rotation into the samples' own span changes no result, since an L2 penalty does not see it, and saves time.
     prepare = make_pipeline(StandardScaler(), PCA(svd_solver="full"))
-    known, asked = prepare.fit_transform(train.double().numpy()), prepare.transform(test.double().numpy())
-    rate, settings = _chosen(LogisticRegression(max_iter=1000), PENALTIES, task, known, asked, seed)
-    return Baseline("linear_probe", rate, len(task.train), settings | {"outputs": train.shape[1]})
+    seen, asked = prepare.fit_transform(known.double().numpy()), prepare.transform(test.double().numpy())
+    rate, settings = _chosen(LogisticRegression(max_iter=1000), PENALTIES, task, seen, asked, seed)
+    return Baseline("linear_probe", rate, len(known), settings | {"outputs": known.shape[1]})
 
 
 def raw_svm(task: Task, *, seed: int = 0) -> Baseline:
@@ -154,27 +156,27 @@ def raw_svm(task: Task, *, seed: int = 0) -> Baseline:
 
     Example:
         >>> from tasks.datasets import load_task
-        >>> print(raw_svm(load_task("digits")).rate)
+        >>> print(raw_svm(load_task("digits", validation=0)).rate)
         0.958 [0.937, 0.972] n=500
     """
     from sklearn.svm import SVC
 
-    known, asked = (part.inputs.flatten(1).double().numpy() for part in (task.train, task.test))
+    known, asked = (part.inputs.flatten(1).double().numpy() for part in (task.labelled, task.test))
     rate, settings = _chosen(SVC(), SLACKS, task, known, asked, seed)
-    return Baseline("raw_svm", rate, len(task.train), settings)
+    return Baseline("raw_svm", rate, len(known), settings)
 
 
 def _chosen(
     method: "ClassifierMixin", strengths: tuple[float, ...], task: Task, known: Any, asked: Any, seed: int
 ) -> tuple[Rate, dict[str, Any]]:
-    """A classifier's test accuracy, its ``C`` chosen by cross-validation inside the training samples.
+    """A classifier's test accuracy, its ``C`` chosen by cross-validation inside the labelled samples.
 
     Where a class has a single sample there is nothing to validate on, and the first strength is taken.
     """
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-    labels = task.train.labels.numpy()
-    folds = min(FOLDS, int(torch.bincount(task.train.labels).min()))
+    labels = task.labelled.labels.numpy()
+    folds = min(FOLDS, int(np.bincount(labels).min()))
     method.set_params(C=strengths[0])
     if folds > 1:
         split = StratifiedKFold(folds, shuffle=True, random_state=seed)

@@ -10,7 +10,6 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from .commands import COMMANDS, Command, Group, Outcome
 from .files import make_folder, to_json, write_text
 from .parser import Parser, summary
 from .progress import plain_progress, say
+from .release import release
 
 BAD, INTERRUPTED = 2, 130
 
@@ -105,7 +105,7 @@ def parse(words: list[str]) -> tuple[str, Command, dict[str, Any]]:
 def build() -> Parser:
     """The parser of all commands."""
     parser = Parser(prog="repromark", description=DESCRIPTION)
-    parser.add_argument("--version", action="version", version=f"repromark {_version()}")
+    parser.add_argument("--version", action="version", version=f"repromark {release()}")
     parser.add_commands(
         {
             name: Parser(description=entry.summary) if isinstance(entry, Group) else leaf(entry)
@@ -149,13 +149,6 @@ def warnings_as_lines() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *rest: say(f"Warning: {message}")
         yield
-
-
-def _version() -> str:
-    try:
-        return version("repromark")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -28,6 +27,7 @@ from .baselines import baselines
 from .datasets import Task, load_task
 from .files import to_json, write_text
 from .progress import say
+from .release import release
 
 MODEL, CANVAS = "efficientnet-lite0", 96
 SHOTS, EPOCHS = 20, 30
@@ -85,7 +85,7 @@ class _Story:
                 "machine": platform.machine(),
                 "python": platform.python_version(),
                 "torch": torch.__version__,
-                "repromark": _version(),
+                "repromark": release(),
             },
             "step_seconds": {},
         }
@@ -299,10 +299,3 @@ def _peak_memory_mib() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _version() -> str:
-    try:
-        return version("repromark")
-    except PackageNotFoundError:
-        return "not installed"

@@ -1,5 +1,6 @@
 """The command line from end to end, on a tiny Hugging Face classifier and a tiny task."""
 
+import inspect
 import json
 import os
 import shutil
@@ -14,9 +15,10 @@ import torch
 from PIL import Image
 from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessorPil
 
+import watermark
 from attacks.models import load_model
 from attacks.robustness import Card
-from tasks import cli
+from tasks import cli, commands
 from tasks.datasets import load_task
 
 CLASSES = 6
@@ -88,6 +90,16 @@ def test_a_fit_repeats_itself_and_its_seed_changes_it(run: Callable) -> None:
     assert first["epochs"][0]["validation"]["n"] == 9
 
 
+def test_contrast_reaches_the_program(run: Callable) -> None:
+    assert run(*FIT, "--labels", "blm", "--contrast", "0.5", "--no-baselines", "--out", "p")[0] == 0
+    assert json.loads(Path("p/config.json").read_text())["inputs"]["contrast"] == 0.5
+
+
+def test_baselines_may_use_the_labels_that_the_program_chooses_its_epoch_by(run: Callable) -> None:
+    fitted = run(*FIT, "--labels", "blm", "--validation", "9", "--out", "p")[1]
+    assert {one["trained_on"] for one in fitted["baselines"].values()} == {24} == {fitted["labelled"]}
+
+
 @pytest.mark.parametrize("labels", ["rlm", "flm", "ilm", "blm", "blm+", "linear"])
 def test_every_mapping_can_be_chosen_and_a_frame_too(run: Callable, labels: str) -> None:
     code, fitted, _ = run(*FIT, "--labels", labels, "--inputs", "frame", "--inner", "8", "--no-baselines", "--out", "p")
@@ -109,8 +121,10 @@ def test_keygen_embed_verify(run: Callable, tmp_path: Path) -> None:
         assert secret not in err and secret not in json.dumps(made)
         assert stat.S_IMODE(os.stat(name).st_mode) == 0o600
     embed = ("watermark", "embed", "--model", "model", "--key", "owner.key", "--task", "task.npz", "--triggers", "20")
-    code, embedded, _ = run(*embed, "--family", "shapes", "--steps", "80", "--batch-size", "16", "--out", "marked")
+    code, embedded, _ = run(*embed, "--family", "shapes", "--steps", "80", "--batch-size", "16",
+                            "--learning-rate", "0.02", "--out", "marked")  # fmt: skip
     assert code == 0 and embedded["embedding"]["after"]["matches"] > 14
+    assert embedded["enough_for_alpha"] == {"alpha": 1e-6, "enough": True}
     assert embedded["rates"]["test accuracy"]["n"] == 40
 
     verify = ("watermark", "verify", "--model", "marked/model", "--mark", "marked/mark")
@@ -121,6 +135,28 @@ def test_keygen_embed_verify(run: Callable, tmp_path: Path) -> None:
     assert code == 1 and not verdict["verified"] and "Not verified" in err
     code, verdict, _ = run(*verify[:3], "model", *verify[4:], "--key", "owner.key")
     assert code == 1 and not verdict["verified"]
+
+
+def test_a_mark_that_is_too_weak_is_called_so(run: Callable) -> None:
+    run("watermark", "keygen")
+    code, embedded, err = run("watermark", "embed", "--model", "model", "--key", "owner.key", "--task", "task.npz",
+                              "--family", "shapes", "--triggers", "20", "--steps", "1", "--out", "m")  # fmt: skip
+    matches = embedded["embedding"]["after"]["matches"]
+    assert code == 0 and embedded["enough_for_alpha"] == {"alpha": 1e-6, "enough": False}
+    assert f"too weak: {matches} of 20 keyed labels match" in err and "more --steps" in err
+    assert run("watermark", "verify", "--model", "m/model", "--mark", "m/mark", "--key", "owner.key")[0] == 1
+
+
+def test_the_watermark_commands_have_the_librarys_defaults() -> None:
+    for command, function in (
+        (commands.watermark.embed, watermark.embed),
+        (commands.watermark.verify, watermark.verify),
+    ):
+        own, its = (inspect.signature(one).parameters for one in (command, function))
+        shared = [name for name in own if name in its and its[name].default is not inspect.Parameter.empty]
+        shared = [name for name in shared if name not in ("validation", "device")]  # other things by the same name
+        assert len(shared) >= 4
+        assert {name: own[name].default for name in shared} == {name: its[name].default for name in shared}
 
 
 def test_embed_blends_the_validation_samples(run: Callable) -> None:
@@ -211,6 +247,24 @@ def test_one_seed_can_be_run_and_a_setting_makes_other_cells(run: Callable) -> N
     assert len(run("run", "r.yaml", "--out", "o", "--seed", "0")[1]["cells"]) == 2
     assert run("run", "r.yaml", "--out", "o")[1]["skipped"] == 2
     Path("r.yaml").write_text(RECIPE.replace("epochs: 1", "epochs: 2"))
+    assert run("run", "r.yaml", "--out", "o")[1]["skipped"] == 0
+
+
+def test_changed_samples_or_weights_make_other_cells(run: Callable) -> None:
+    Path("r.yaml").write_text(RECIPE.replace("seeds: [0, 1]", "seeds: [0]").replace("[blm, linear]", "[blm]"))
+    run("run", "r.yaml", "--out", "o")
+    for name in ("task.npz", "model"):
+        copied = shutil.copytree(name, "copy") if Path(name).is_dir() else shutil.copy(name, "copy.npz")
+        Path(name).unlink()
+        shutil.move(copied, name)
+    assert run("run", "r.yaml", "--out", "o")[1]["skipped"] == 1  # the same contents in other files
+    with np.load("task.npz") as archive:
+        content = dict(archive)
+    content["x"][0] ^= 1
+    np.savez("task.npz", **content)
+    assert run("run", "r.yaml", "--out", "o")[1]["skipped"] == 0
+    config = Path("model/preprocessor_config.json")
+    config.write_text(config.read_text() + "\n")
     assert run("run", "r.yaml", "--out", "o")[1]["skipped"] == 0
 
 

@@ -92,6 +92,8 @@ ATTACK = "attack evaluate --task task.npz --samples 5 --out c"
         (f"{FIT} --model wide", "takes images of (8, 12), but a program needs a square canvas"),
         (f"{FIT} --inner 4", "inner=4 belongs to --inputs frame"),
         (f"{FIT} --inputs frame --inner 8", "inner=8 leaves no frame"),
+        (f"{FIT} --inputs frame --contrast 0.5", "contrast=0.5 belongs to --inputs full-image"),
+        (f"{FIT} --contrast 0", "contrast=0.0 must be above 0"),
         (f"{FIT} --epochs -1", "epochs=-1 is too few"),
         (f"{FIT} --labels rlm --task four.npz", "The random mapping needs 4 source classes"),
         # programs

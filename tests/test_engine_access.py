@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.engine import Access
+from attacks.engine import Access, weights_hash
 from attacks.errors import BudgetError, InputError
 from attacks.evasion import pgd
 
@@ -68,3 +68,11 @@ def test_nothing_is_sent_that_the_budget_does_not_cover():
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(InputError):
         Access(Counting(), **wrong)
+
+
+def test_answering_moves_no_statistics_and_leaves_the_modes():
+    model = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3)).train()
+    before = weights_hash(model)
+    access, x = Access(model, level="scores"), torch.rand(9, 6)
+    assert torch.equal(access(x), access(x)) and weights_hash(model) == before
+    assert model.training and model[0].training

@@ -48,8 +48,22 @@ def test_the_linear_probe_does_with_one_sample_a_class() -> None:
     assert made.rate.value == 1 and made.settings["folds"] == 1
 
 
+def test_validation_labels_are_learned_from_too() -> None:
+    values = torch.linspace(0, 1, 8).reshape(-1, 1, 1, 1)
+    kinds = [[0, 1], [1, 1, 1, 0], [0, 1]]
+    train, validation, test = (
+        Split(part, torch.tensor(kind)) for part, kind in zip(values.split([2, 4, 2]), kinds, strict=True)
+    )
+    mine = Task("mine", train, validation, test, ("a", "b"))
+    assert mine.labelled.labels.tolist() == [0, 1, 1, 1, 1, 0] and torch.equal(mine.labelled.inputs, values[:6])
+    made = baselines(nn.Flatten(), mine, inputs=FullImage(size=1), labels=Linear())
+    assert {name: one.trained_on for name, one in made.items()} == dict.fromkeys(made, 6)
+    assert made["majority"].settings == {"class": "b"}
+    assert made["linear_probe"].settings["folds"] == made["raw_svm"].settings["folds"] == 2  # the training samples: 1
+
+
 def test_the_probe_sees_whole_samples_and_the_mapping_sees_them_in_the_frame() -> None:
-    digits = load_task("digits", shots=5, test=60)
+    digits = load_task("digits", shots=5, test=60, validation=0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 30))
     whole = baselines(model, digits, inputs=FullImage(size=16), labels=Linear())
     framed = baselines(model, digits, inputs=Frame(size=16, inner=4), labels=Linear())

@@ -141,6 +141,20 @@ def test_bad_arrays_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray], m
         load_task(npz(tmp_path / "bad.npz", **arrays))
 
 
+def test_arrays_that_are_not_needed_are_not_read(tmp_path: Path) -> None:
+    path = npz(tmp_path / "more.npz", x=images(30), y=np.arange(30) % 3, notes=np.array([{}], dtype=object))
+    assert len(load_task(path, shots=2, test=6, validation=0).train) == 6
+
+
+def test_more_than_the_memory_holds_is_refused(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**9, 1000, 1000)})
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue())
+    with pytest.raises(InputError, match="more than this machine's memory"):
+        load_task(tmp_path / "huge.npz")
+
+
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("no archive")
     with (tmp_path / "array.npz").open("wb") as file:

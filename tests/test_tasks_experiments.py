@@ -31,6 +31,33 @@ def test_a_cell_is_known_by_its_settings_and_not_by_how_they_are_written() -> No
     )
 
 
+def test_a_cell_is_known_by_the_files_it_names_too(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    task, weights = tmp_path / "task.npz", tmp_path / "model" / "weights"
+    base = {"model": str(tmp_path / "model"), "task": str(task)}
+
+    def name() -> str:
+        return recipe(base=base).cells()[0].id
+
+    task.write_text("samples")
+    weights.write_text("weights")
+    first = name()
+    task.write_text("samples")
+    assert name() == first
+    task.write_text("swapped")
+    second = name()
+    weights.write_text("changed")
+    third = name()
+    weights.rename(weights.with_name("other"))
+    assert len({first, second, third, name()}) == 4
+
+
+def test_another_release_makes_other_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = recipe().cells()[0].id
+    monkeypatch.setattr("tasks.experiments.recipe.release", lambda: "99")
+    assert recipe().cells()[0].id != first
+
+
 def test_settings_may_be_spelled_with_dashes(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("{version: 1, name: r, job: reprogram, seeds: [0], base: {model: m, image-size: 64}}")

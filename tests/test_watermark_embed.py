@@ -144,6 +144,17 @@ def test_batch_norm_sees_the_clean_rows_alone(dims, affine):
     assert torch.allclose(layer(clean), clean / (1 + layer.eps) ** 0.5, atol=1e-5)  # the hook is gone
 
 
+def test_a_batch_norm_with_a_forward_of_its_own_keeps_what_it_adds():
+    class Activated(nn.BatchNorm2d):
+        def forward(self, x):
+            return super().forward(x).relu()
+
+    layer, x = Activated(4).eval(), torch.randn(9, 4, 3, 3)
+    with torch.no_grad(), clean_statistics(layer, 5):
+        inside = layer(x)
+    assert torch.equal(inside, layer(x)) and inside.min() == 0
+
+
 def test_refused_arguments(digits):
     images, labels = digits
     mark = Mark(family="shapes", n=4, classes=10, shape=(1, 8, 8))

@@ -1,10 +1,12 @@
 """The key: its file, its secrecy, and streams that are fixed for ever and uniform."""
 
+import errno
 import hashlib
 import hmac
 import json
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,6 +135,26 @@ def test_a_key_is_never_written_over_anything(tmp_path, kind):
         KEY.save(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["owner.key"]
     assert kind != "file" or path.read_text() == "precious"
+
+
+def test_a_key_needs_no_hard_links_and_a_failure_leaves_nothing(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    KEY.save(tmp_path / "owner.key")
+    assert OwnerKey.load(tmp_path / "owner.key") == KEY
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(OSError, match="not permitted"):
+        KEY.save(tmp_path / "other.key")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["owner.key"]
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(InputError, match="cannot be written"):
+        KEY.save(tmp_path / "other.key")
+
+
+def test_git_passes_keys_over():
+    assert "*.key" in (Path(__file__).parent.parent / ".gitignore").read_text().splitlines()
 
 
 def test_missing_folders_and_files_are_named(tmp_path):

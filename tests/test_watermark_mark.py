@@ -73,6 +73,13 @@ def test_one_pixel_of_one_carrier_draws_all_labels_anew():
     assert (marks[0].labels(KEY) == marks[1].labels(KEY)).sum() <= 2
 
 
+def test_what_is_done_to_the_callers_carriers_later_does_not_reach_the_mark():
+    carriers = CARRIERS.clone()
+    mark = recipe("blend", carriers=carriers)
+    carriers.zero_()
+    assert torch.equal(mark.triggers(KEY).inputs, recipe("blend").triggers(KEY).inputs)
+
+
 @pytest.mark.parametrize("classes", [2, 10])
 def test_labels_are_uniform_over_all_classes(classes):
     labels = recipe("shapes", n=2000, classes=classes).labels(KEY).numpy()
@@ -134,12 +141,16 @@ def test_broken_or_missing_files_are_refused(tmp_path):
         ({"family": "fancy"}, "no trigger family"),
         ({"classes": 1}, "at least 2 classes"),
         ({"n": 0}, "1 trigger"),
+        ({"n": True}, "whole numbers"),
+        ({"classes": 10.0}, "whole numbers"),
+        ({"nonce": 1.5}, "it is a text"),
         ({"carriers": None}, "at least 2 images"),
         ({"carriers": CARRIERS[:1]}, "at least 2 images"),
         ({"carriers": CARRIERS.float()}, "uint8"),
         ({"shape": (3, 5, 4)}, "can be left out"),
         ({"family": "shapes"}, "needs no carriers"),
         ({"family": "shapes", "carriers": None}, "shape of one image"),
+        ({"family": "shapes", "carriers": None, "shape": (3, 8.0, 8)}, "shape of one image"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(changes, sentence):

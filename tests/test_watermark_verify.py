@@ -9,7 +9,7 @@ from scipy.stats import binom
 from torch import nn
 
 from attacks.engine import Access, weights_hash
-from attacks.errors import BudgetError, InputError
+from attacks.errors import BudgetError, InputError, RepromarkError
 from watermark import Mark, OwnerKey, matches_needed, verify
 from watermark.oracle import Oracle
 
@@ -136,11 +136,30 @@ def test_what_is_no_answer_counts_as_a_miss():
 
 
 @pytest.mark.parametrize(
-    "answers", [lambda x: x[:, :1].flatten(1), lambda x: [1], lambda x: ["3"] * len(x), lambda x: -1]
+    "answers",
+    [lambda x: x[:, :1].flatten(1), lambda x: [1], lambda x: ["3"] * len(x), lambda x: -1, lambda x: [-1] * len(x)],
 )
 def test_answers_of_the_wrong_kind_are_refusals(answers):
-    verdict = verify(answers, MARK, KEY, wrong_keys=0)
-    assert verdict.refused == 40 and verdict.matches == 0 and verdict.error and not verdict.verified
+    def once(images, asked=[]):  # noqa: B006
+        asked.append(1)
+        return [3] * len(images) if len(asked) == 1 else answers(images)
+
+    verdict = verify(once, MARK, KEY, wrong_keys=0, batch_size=10)
+    assert verdict.refused == 30 and verdict.error and not verdict.verified
+
+
+def test_a_suspect_that_never_answers_gets_no_verdict():
+    asked = []
+
+    def down(images):
+        asked.append(len(images))
+        raise ConnectionError("no route")
+
+    with pytest.raises(RepromarkError, match=r"nothing was measured \(first reason: ConnectionError: no route\)"):
+        verify(down, MARK, KEY)
+    assert sum(asked) == 40  # nor are the controls asked
+    with pytest.raises(RepromarkError, match="first reason: -1 is no class number"):
+        verify(lambda images: [-1] * len(images), MARK, KEY)
 
 
 def test_a_failing_service_costs_its_batch():
@@ -175,6 +194,8 @@ def test_clean_accuracy_is_a_rate_and_costs_queries():
 def test_refused_arguments():
     with pytest.raises(InputError, match="cannot reach alpha"):
         verify(tiny(), Mark(family="shapes", n=5, classes=10, shape=(1, 8, 8)), KEY)
+    with pytest.raises(InputError, match="wrong_keys=-3"):
+        verify(tiny(), MARK, KEY, wrong_keys=-3)
     with pytest.raises(InputError, match="among the wrong keys"):
         verify(tiny(), MARK, KEY, wrong_keys=[OwnerKey(bytes(range(32)))])
     with pytest.raises(InputError, match="scale them"):

@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import stat
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -151,29 +150,32 @@ class OwnerKey:
     def save(self, path: str | Path) -> None:
         """Writes the key to a new file that only its owner may read (mode 0600).
 
-        The file appears whole or not at all, and an existing file is never replaced: a lost key cannot be had again.
+        An existing file is never replaced: a lost key cannot be had again. Where writing fails, no part of it stays.
 
         Args:
             path: the file to create; its folder must exist.
 
         Raises:
-            InputError: something stands at ``path`` already, or its folder does not exist.
+            InputError: something stands at ``path`` already, its folder does not exist, or it cannot be written.
         """
         path = Path(path)
         if not path.parent.is_dir():
             raise InputError(f"There is no folder {path.parent} to write the key {path.name} to: create it first.")
         text = json.dumps({"format": FORMAT, "version": 1, "secret": self._secret.hex(), "commitment": self.commitment})
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".key-")  # mkstemp creates with mode 0600
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)  # never replaces, nor follows a link
+        except FileExistsError:
+            raise InputError(f"{path} exists already and a key is never overwritten: choose another file.") from None
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
         try:
             with os.fdopen(handle, "w") as file:
                 file.write(text + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(draft, path)  # unlike a rename, a link never replaces what is there
-        except FileExistsError:
-            raise InputError(f"{path} exists already and a key is never overwritten: choose another file.") from None
-        finally:
-            os.unlink(draft)
+        except BaseException:
+            path.unlink()
+            raise
 
     @classmethod
     def load(cls, path: str | Path) -> "OwnerKey":

@@ -61,18 +61,25 @@ class Mark:
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise InputError(f"There is no trigger family {self.family!r}: use one of {', '.join(sorted(FAMILIES))}.")
-        if not isinstance(self.classes, int) or not isinstance(self.n, int) or self.classes < 2 or self.n < 1:
+        if type(self.classes) is not int or type(self.n) is not int or self.classes < 2 or self.n < 1:
             raise InputError(
-                f"Got classes={self.classes} and n={self.n}: a mark needs at least 2 classes and 1 trigger."
+                f"Got classes={self.classes} and n={self.n}: both are whole numbers, and a mark needs at least "
+                "2 classes and 1 trigger."
             )
+        if not isinstance(self.nonce, str):
+            raise InputError(f"Got nonce={self.nonce!r}: it is a text, or left out to draw a random one.")
         self._check_carriers()
         shape = self.shape if self.carriers is None else self.carriers.shape[1:]
-        if shape is None or len(shape) != 3 or min(shape) < 1 or tuple(self.shape or shape) != tuple(shape):
+        sides = () if shape is None else tuple(shape)
+        whole = len(sides) == 3 and all(type(side) is int and side > 0 for side in sides)
+        if not whole or tuple(self.shape or sides) != sides:
             raise InputError(
                 f"Got shape={self.shape}: give the shape of one image, (channels, height, width); with carriers it is "
                 "theirs and can be left out."
             )
-        object.__setattr__(self, "shape", tuple(shape))
+        object.__setattr__(self, "shape", sides)
+        if self.carriers is not None:  # a copy: whoever changes theirs later must not change what the digest stands for
+            object.__setattr__(self, "carriers", self.carriers.clone())
 
     def _check_carriers(self) -> None:
         fewest, given = FAMILIES[self.family].carriers, self.carriers

@@ -77,9 +77,11 @@ class Oracle:
         try:
             number = operator.index(answer)
         except TypeError:
-            self._note(f"{answer!r:.60} is no class number")
-            return REFUSED
-        return number if 0 <= number < 2**63 else REFUSED
+            number = REFUSED
+        if 0 <= number < 2**63:
+            return number
+        self._note(f"{answer!r:.60} is no class number")
+        return REFUSED
 
     def _note(self, error: str) -> None:
         self.error = self.error or error

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from attacks.engine import Rate, check_samples
-from attacks.errors import BudgetError, InputError
+from attacks.errors import BudgetError, InputError, RepromarkError
 
 from .keys import OwnerKey
 from .mark import Mark
@@ -34,7 +34,8 @@ def verify(
 
     The suspect gets images, float32 in [0, 1], shape ``[b, c, h, w]``, every value a multiple of 1/255. A function
     answers with ``b`` class numbers; where it gives None or anything that is no class, or raises, that trigger counts
-    as a miss. Each image sent is one query, answered or not.
+    as a miss. Each image sent is one query, answered or not. Where all answers to the key's triggers are missing,
+    nothing was measured, and there is no verdict.
 
     Args:
         suspect: what is asked; a torch model is held frozen in evaluation mode meanwhile.
@@ -54,6 +55,7 @@ def verify(
     Raises:
         InputError: ``mark.n`` triggers cannot reach ``alpha``, or an argument does not fit.
         BudgetError: the budget does not cover the queries; none was sent.
+        RepromarkError: the suspect gave no valid answer at all.
 
     Example:
         >>> mark = Mark(family="shapes", n=20, classes=10, shape=(1, 8, 8), nonce="example")
@@ -68,12 +70,19 @@ def verify(
     matches_needed(mark.n, mark.classes, alpha)  # refuses an alpha that the mark cannot reach before anything is asked
     if clean is not None:
         check_samples(clean[0], clean[1], None, (0.0, 1.0))
+    if isinstance(wrong_keys, int) and wrong_keys < 0:
+        raise InputError(f"Got wrong_keys={wrong_keys}: say how many to try, 0 for none, or give the keys.")
     decoys = [key.decoy(index) for index in range(wrong_keys)] if isinstance(wrong_keys, int) else list(wrong_keys)
     if key in decoys:
         raise InputError("The owner's key is among the wrong keys: leave it out, or say how many wrong keys to draw.")
     oracle = Oracle(suspect, batch_size)
     _check_budget(mark.n * (1 + len(decoys)) + (0 if clean is None else len(clean[0])), budget, oracle.budget_left)
     answers, count = _ask(oracle, mark, key)
+    if bool((answers == REFUSED).all()):
+        raise RepromarkError(
+            f"The suspect gave no valid answer to any of {mark.n} triggers, so nothing was measured (first reason: "
+            f"{oracle.error}): see that it answers each image with a class number, and ask again."
+        )
     wrong = tuple(_ask(oracle, mark, decoy)[1] for decoy in decoys)
     return Verdict(
         **vars(count),

@@ -1,5 +1,7 @@
 """What of a model may be seen, and for how many queries."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -13,8 +15,8 @@ Level = Literal["gradients", "scores", "top_k", "label"]
 class Access(nn.Module):
     """A model that shows only what one level of access shows, behind a counter with a hard budget.
 
-    The model is put into evaluation mode and stays in it. Called on inputs it returns a tensor of shape
-    ``[n, classes]``, whose argmax is the model's answer at every level (one of them, where classes tie exactly):
+    The model answers in evaluation mode; its modes are afterwards as before. Called on inputs it returns a tensor of
+    shape ``[n, classes]``, whose argmax is the model's answer at every level (one of them, where classes tie exactly):
 
     - ``gradients``: the logits, differentiable;
     - ``scores``: the logits, without gradient;
@@ -68,11 +70,6 @@ budget or ask about fewer samples.
             )
         self.model, self.level, self.top_k, self.budget, self.batch_size = model, level, top_k, budget, batch_size
         self.queries = 0
-        self.eval()
-
-    def train(self, mode: bool = True) -> "Access":
-        """Stay in evaluation mode, whatever ``mode`` says: answering must not move the model's statistics."""
-        return super().train(False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """What the level shows of the model's answers to ``inputs``, shape ``[n, ...]``.
@@ -87,7 +84,7 @@ budget or ask about fewer samples.
                 "Raise the budget or ask about fewer samples."
             )
         self.queries = total
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.level == "gradients"):
+        with _evaluating(self.model), torch.set_grad_enabled(torch.is_grad_enabled() and self.level == "gradients"):
             return self._show(torch.cat([self.model(part) for part in inputs.split(self.batch_size)]))
 
     def _show(self, logits: Tensor) -> Tensor:
@@ -108,3 +105,16 @@ budget or ask about fewer samples.
             BudgetError: as :meth:`forward`.
         """
         return self(inputs).argmax(1)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Answering must not move the model's statistics."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

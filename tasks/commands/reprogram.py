@@ -25,6 +25,7 @@ def fit(
     inputs: Inputs = "full-image",
     labels: Labels = "blm+",
     image_size: int | None = None,
+    contrast: float = 1.0,
     inner: int | None = None,
     shots: int | None = 20,
     validation: int = 0,
@@ -50,6 +51,8 @@ def fit(
         labels: how the model's classes become the task's: random, frequency, iterative, Bayesian (blm and blm+) or
             linear.
         image_size: side of the canvas in pixels, which is the model's input; by default the model's own.
+        contrast: factor by which full-image shrinks the samples towards mid-grey, above 0 and at most 1; below 1 the
+            learned image has room on both sides.
         inner: side of the sample inside a frame, in pixels; by default three quarters of the canvas.
         shots: labelled training samples of each class; null for all.
         validation: further labelled samples by which the best epoch is chosen; with 0 the last epoch is kept.
@@ -80,7 +83,10 @@ def fit(
     data = load_task(task, shots=shots, seed=seed, test=test, validation=validation, size=size)
     backbone = load_model(model, image_size=image_size, device=device)
     program = Program(
-        _inputs(inputs, backbone, inner), _labels(labels, seed), classes=data.classes, class_names=data.class_names
+        _inputs(inputs, backbone, contrast, inner),
+        _labels(labels, seed),
+        classes=data.classes,
+        class_names=data.class_names,
     )
     say(f"{data.name}: {len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test samples")
     history = train(
@@ -190,7 +196,7 @@ def predict(files: list[str], *, program: str, device: str = "cpu") -> Outcome:
     return Outcome({"predictions": predictions}, "\n".join(lines))
 
 
-def _inputs(kind: Inputs, model: "LoadedModel", inner: int | None) -> "FullImage | Frame":
+def _inputs(kind: Inputs, model: "LoadedModel", contrast: float, inner: int | None) -> "FullImage | Frame":
     from reprog import Frame, FullImage
 
     size = model.input_size
@@ -199,10 +205,12 @@ def _inputs(kind: Inputs, model: "LoadedModel", inner: int | None) -> "FullImage
             f"{model.name} takes images of {size or 'any size'}, but a program needs a square canvas: say --image-size."
         )
     if kind == "frame":
+        if contrast != 1:
+            raise InputError(f"contrast={contrast} belongs to --inputs full-image: leave it out, or choose that one.")
         return Frame(size=size[0], inner=inner if inner is not None else 3 * size[0] // 4)
     if inner is not None:
         raise InputError(f"inner={inner} belongs to --inputs frame: leave it out, or choose that one.")
-    return FullImage(size=size[0])
+    return FullImage(size=size[0], contrast=contrast)
 
 
 def _labels(kind: Labels, seed: int) -> "Mapping":

@@ -54,7 +54,9 @@ def load_program(program: str, device: str) -> "tuple[Program, LoadedModel]":
             f"The program in {program} was trained on a torch module that code made, which a command line cannot load: "
             "use Program.from_pretrained(...).attach(model) from Python."
         )
-    return loaded, load_model(backbone.source, image_size=backbone.input_size, device=device)
+    return loaded, load_model(
+        backbone.source, image_size=backbone.input_size, revision=backbone.revision, device=device
+    )
 
 
 def task_of(program: "Program", *, task: str | None, test: int | None, size: int | None) -> "Task":

@@ -9,6 +9,9 @@ from ..progress import say
 from .outcome import Outcome
 from .sharing import images_for, load_classifier, table
 
+ALPHA = 1e-6
+"""The chance of a false claim that `verify` accepts unless told otherwise, and by which `embed` judges its mark."""
+
 
 def keygen(*, out: str = "owner.key") -> Outcome:
     """Draw a new owner's key from the operating system's random source and write it for its owner's eyes only.
@@ -40,7 +43,7 @@ def embed(
     size: int | None = None,
     steps: int = 200,
     batch_size: int = 64,
-    learning_rate: float = 0.02,
+    learning_rate: float = 0.002,
     out: str | None = "runs/watermark-embed",
     seed: int = 0,
     device: str = "cpu",
@@ -61,14 +64,14 @@ def embed(
         size: side in pixels to which a folder's images are resized first.
         steps: optimiser steps.
         batch_size: ordinary samples in one step.
-        learning_rate: at the first step.
+        learning_rate: of Adam, at the first step; raise it, or the steps, where too few labels match.
         out: folder for the marked classifier (model), the mark (mark; keep it private) and results.json.
         seed: of the shots and of the training.
         device: cpu, cuda, mps or auto.
         progress: show bars.
 
     Returns:
-        What the mark cost and what it reached.
+        What the mark cost, what it reached, and whether that is enough for `repromark watermark verify`.
     """
     import torch
     from transformers import AutoImageProcessor, PreTrainedModel
@@ -120,10 +123,22 @@ def embed(
         "test accuracy": report.clean_after,
         "test accuracy before": report.clean_before,
     }
-    result = {"rates": rates, "task": data.to_dict(), "commitment": owner.commitment, "embedding": report.to_dict()}
-    return Outcome(
-        result, f"{report.after.bits:.1f} bits of evidence; shares with 95 % intervals:\n{table(rates)}", folder=place
-    )
+    enough = report.after.p_value < ALPHA
+    result = {
+        "rates": rates,
+        "task": data.to_dict(),
+        "commitment": owner.commitment,
+        "embedding": report.to_dict(),
+        "enough_for_alpha": {"alpha": ALPHA, "enough": enough},
+    }
+    text = f"{report.after.bits:.1f} bits of evidence; shares with 95 % intervals:\n{table(rates)}"
+    if not enough:
+        text += (
+            f"\nThe mark is too weak: {report.after.matches} of {triggers} keyed labels match, so `repromark watermark "
+            f"verify` will not verify it at alpha = {ALPHA:g}. Embed it again with more --steps, a higher "
+            "--learning-rate or more --triggers."
+        )
+    return Outcome(result, text, folder=place)
 
 
 def verify(
@@ -131,7 +146,7 @@ def verify(
     model: str,
     mark: str,
     key: str,
-    alpha: float = 1e-6,
+    alpha: float = ALPHA,
     wrong_keys: int = 9,
     budget: int | None = None,
     batch_size: int = 64,

@@ -24,14 +24,21 @@ def arrays(path: Path) -> Pool:
     """Read a NumPy archive with the keys ``x, y`` or ``x_train, y_train, x_test, y_test`` (and ``_validation``).
 
     Images are uint8 in 0 .. 255 or floats in [0, 1], of shape ``[n, h, w]``, ``[n, c, h, w]`` or ``[n, h, w, c]``
-    with one or three channels; labels are integers. ``class_names`` may name the classes. Pickled content is refused.
+    with one or three channels; labels are integers. ``class_names`` may name the classes. Other keys are not read, and
+    pickled content is refused.
 
     Raises:
-        InputError: the file is no such archive.
+        InputError: the file is no such archive, or does not fit into memory.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            content = {key: np.asarray(archive[key]) for key in archive.files}
+            found = archive.files
+            wanted = {"class_names", *(f"{kind}{ending}" for ending in PARTS for kind in "xy")}
+            content = {key: np.asarray(archive[key]) for key in found if key in wanted}
+    except MemoryError as error:
+        raise InputError(
+            f"{path} holds more than this machine's memory ({error}): give fewer or smaller images."
+        ) from error
     except UNREADABLE as error:
         raise InputError(
             f"{path} cannot be read as an .npz file of plain arrays ({error}): write it with "
@@ -44,7 +51,7 @@ def arrays(path: Path) -> Pool:
             labels.append(_labels(path, f"y{ending}", content.get(f"y{ending}"), len(images[-1])))
             parts.append(np.full(len(images[-1]), part))
     if not images:
-        raise InputError(f"{path} holds {', '.join(content) or 'nothing'}: it needs x and y, or x_train, y_train, ...")
+        raise InputError(f"{path} holds {', '.join(found) or 'nothing'}: it needs x and y, or x_train, y_train, ...")
     if len(shapes := {part.shape[1:] for part in images}) > 1:
         raise InputError(f"The images in {path} have {len(shapes)} shapes, {shapes}: bring them to one.")
     everything, classes = np.concatenate(images), np.concatenate(labels)

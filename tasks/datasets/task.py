@@ -97,6 +97,12 @@ class Task:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @property
+    def labelled(self) -> Split:
+        """All samples whose labels a method may use: the training samples and after them the validation samples."""
+        parts = self.train, self.validation
+        return Split(torch.cat([part.inputs for part in parts]), torch.cat([part.labels for part in parts]))
+
+    @property
     def classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)

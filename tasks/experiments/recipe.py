@@ -4,8 +4,9 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from attacks.errors import InputError
 
 from ..commands import Command, attack, reprogram, watermark
 from ..parser import Parser, UsageError
+from ..release import release
 
 VERSION = 1
 LARGEST = 1_000_000  # bytes
@@ -23,6 +25,9 @@ MOST_CELLS = 10_000
 
 JOBS: dict[str, Command] = {"reprogram": reprogram.fit, "watermark": watermark.embed, "attack": attack.evaluate}
 """What a recipe can run; its settings are that command's options, spelled with underscores or dashes."""
+
+FILES = ("model", "task", "program", "key")
+"""Settings that may name a file or a folder, whose contents then belong to a cell's identity."""
 
 OWN = {"out", "seed", "device", "progress"}
 """Parameters of a command that a recipe does not set: the runner does."""
@@ -37,17 +42,20 @@ class Cell:
         varied: the settings that the grid varies, with this cell's values.
         settings: all settings, defaults included.
         seed: of this run.
+        files: a digest of each file or folder that a setting names, by that setting.
     """
 
     job: str
     varied: dict[str, Any]
     settings: dict[str, Any]
     seed: int
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
-        """16 hexadecimal digits that follow from job, settings and seed: equal cells have equal ids."""
-        content = {"version": VERSION, "job": self.job, "settings": self.settings, "seed": self.seed}
+        """16 hexadecimal digits: equal where repromark's version, job, settings, seed and the files' contents are."""
+        content = {"repromark": release(), "version": VERSION, **vars(self)}
+        del content["varied"]  # these are settings too, wherever they were written
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
@@ -79,10 +87,13 @@ class Recipe:
             InputError: a setting has a value that the job does not take.
         """
         made = []
+        digest = cache(_digest)  # anew each time, since a file may change between two calls
         for values in product(*self.grid.values()):
             varied = dict(zip(self.grid, values, strict=True))
             settings = _complete(self.job, {**self.base, **varied})
-            made += [Cell(self.job, varied, settings, seed) for seed in self.seeds]
+            named = {name: Path(settings[name]) for name in FILES if settings.get(name) is not None}
+            files = {name: digest(path) for name, path in named.items() if path.exists()}
+            made += [Cell(self.job, varied, settings, seed, files) for seed in self.seeds]
         return made
 
 
@@ -174,3 +185,13 @@ def _complete(job: str, settings: dict[str, Any]) -> dict[str, Any]:
         return parser.parse_object(settings).as_dict()
     except UsageError as error:
         raise InputError(f"The recipe's settings for the job {job} do not fit: {error}") from error
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files in a folder."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        content = "".join(f"{file.relative_to(path).as_posix()}\0{_digest(file)}\n" for file in files)
+        return hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+_PLAIN = (_BatchNorm.forward, nn.SyncBatchNorm.forward)  # what these return is all that the layer does
+
 
 @contextmanager
 def clean_statistics(model: nn.Module, rows: int) -> Iterator[None]:
     """While it lasts, batch-norm layers take mean and variance from a batch's first rows, and use them for all of it.
 
-    The layers' running statistics stay as they are, and so does everything else in a model in evaluation mode.
+    The layers' running statistics stay as they are, and so does everything else in a model in evaluation mode. A layer
+    whose class has a forward of its own, with an activation in it, say, goes on with its running statistics.
 
     Args:
         model: any torch module, in evaluation mode; one without batch norm is left as it is.
@@ -30,7 +33,8 @@ def clean_statistics(model: nn.Module, rows: int) -> Iterator[None]:
         assert isinstance(layer, _BatchNorm)
         return _normalise(layer, args[0], rows)
 
-    hooks = [layer.register_forward_hook(renormalise) for layer in model.modules() if isinstance(layer, _BatchNorm)]
+    layers = (layer for layer in model.modules() if isinstance(layer, _BatchNorm) and type(layer).forward in _PLAIN)
+    hooks = [layer.register_forward_hook(renormalise) for layer in layers]
     try:
         yield
     finally:
