@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attacks.engine import Rate
 from attacks.errors import InputError
+from attacks.models import check_range
 
 from .backbone import Backbone
 from .inputs import InputProgram
@@ -140,6 +141,12 @@ class ReprogrammedModel(nn.Module):
         return super().train(False)
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Target logits, shape ``[n, classes]``, of samples such as images in [0, 1], shape ``[n, 1 or 3, h, w]``."""
+        """Target logits, shape ``[n, classes]``, of samples such as images in [0, 1], shape ``[n, 1 or 3, h, w]``.
+
+        Raises:
+            InputError: for samples outside [0, 1]; looked at on the CPU alone, since elsewhere it makes the host wait.
+        """
+        if samples.device.type == "cpu" and samples.is_floating_point():
+            check_range(samples)  # the program clamps, so that the model behind it would not notice
         tensors = {name: self.get_buffer(f"learned_{name}") for name in self._names}
         return map_outputs(self.backbone(self.inputs(samples, tensors)), tensors)

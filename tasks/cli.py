@@ -13,7 +13,8 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from attacks.errors import RepromarkError
+from attacks.errors import InputError, RepromarkError
+from attacks.files import read_json
 
 from .commands import COMMANDS, Command, Group, Outcome
 from .files import make_folder, to_json, write_text
@@ -65,6 +66,8 @@ def run(words: list[str]) -> int:
     if settings.get("device") == "auto":
         settings["device"] = best_device()
     to_stdout = common["json"] == "-"
+    if common["json"] is not None and not to_stdout:
+        _check_json_place(Path(common["json"]), settings.get("out"))
     for place in (common.get("out"), None if to_stdout or not common["json"] else Path(common["json"]).parent):
         if place is not None:
             make_folder(place)
@@ -76,6 +79,18 @@ def run(words: list[str]) -> int:
     data = {"command": name, "settings": settings, "seconds": time.perf_counter() - began, **outcome.data}
     _write(data, outcome, common)
     return outcome.code
+
+
+def _check_json_place(path: Path, out: str | None) -> None:
+    """Refuse, before the work, a place where the results would replace something that is not a command's results.
+
+    Raises:
+        InputError: a folder stands there, a file that holds no results, or the command's own output will.
+    """
+    if path.is_dir() or (out is not None and path.resolve() == Path(out).resolve()):
+        raise InputError(f"--json {path} is a folder, or the place of this command's own output: name another file.")
+    if path.exists() and "command" not in read_json(path):
+        raise InputError(f"--json {path} is a file that no command wrote its results to: name another, or remove it.")
 
 
 def _write(data: dict[str, Any], outcome: Outcome, common: dict[str, Any]) -> None:

@@ -309,3 +309,18 @@ def test_help_waits_for_no_large_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_results_never_replace_a_key_or_a_folder(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["watermark", "keygen", "--out", "mine.key", "--json", "./mine.key"]) == 2
+    assert not (tmp_path / "mine.key").exists()
+    assert cli.main(["watermark", "keygen", "--out", "mine.key"]) == 0
+    before = (tmp_path / "mine.key").read_bytes()
+    assert cli.main(["doctor", "--json", "mine.key"]) == 2
+    assert cli.main(["doctor", "--json", str(tmp_path)]) == 2
+    assert (tmp_path / "mine.key").read_bytes() == before
+    assert "name another" in capsys.readouterr().err
+    for _ in range(2):  # a command's own results may be replaced
+        cli.main(["doctor", "--json", "doctor.json"])
+    assert (tmp_path / "doctor.json").is_file()

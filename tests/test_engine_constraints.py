@@ -100,3 +100,9 @@ def test_a_norm_that_is_not_known_is_refused():
 
 def test_per_sample_values_multiply_any_shape():
     assert (torch.ones(2, 3, 4) * per_sample(torch.tensor([1.0, 2.0]), torch.ones(2, 3, 4)))[1].unique() == 2
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 5, 5), (1, 3, 32, 32), (1, 3, 224, 224)], ids=str)
+def test_the_l1_projection_of_a_whole_image_stays_in_its_ball(shape):
+    projected = get_norm("l1").project(torch.full(shape, 1.493), 1.00001)
+    assert float(projected.double().abs().sum()) <= 1.00001 + 1e-5

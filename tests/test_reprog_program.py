@@ -240,3 +240,12 @@ def test_tensors_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
         with pytest.raises(InputError, match=sentence):
             Program.from_pretrained(tmp_path)
+
+
+def test_a_reprogrammed_model_refuses_images_of_another_range():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 6))
+    images, labels = torch.rand(8, 1, 2, 2), torch.arange(8) % 2
+    program = Program(FullImage(size=4), BayesianPlus(), classes=2)
+    fit(program, model, images, labels, epochs=0)
+    with pytest.raises(InputError, match="divide 8-bit values by 255"):
+        program.attach(model)(images * 255)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks.engine import Access, frozen
-from attacks.errors import RepromarkError
+from attacks.errors import InputError, RepromarkError
 
 Suspect = nn.Module | Callable[[Tensor], Any]
 """A classifier with logits, an ``Access`` to one, or a function from images to hard labels (an HTTP client, say)."""
@@ -35,6 +35,8 @@ class Oracle:
     """
 
     def __init__(self, suspect: Suspect, batch_size: int = 64) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size} sends nothing: it must be at least 1.")
         if isinstance(suspect, nn.Module) and not isinstance(suspect, Access):
             suspect = Access(suspect, level="label")
         self.suspect, self.batch_size = suspect, batch_size

@@ -100,14 +100,15 @@ class L1(Norm):
         return delta.flatten(1).abs().sum(1)
 
     def project(self, delta: Tensor, epsilon: float | Tensor) -> Tensor:  # noqa: D102
-        magnitude, radius = delta.flatten(1).abs(), _radii(epsilon, delta)
+        # In double precision: the running sum over an image's entries would be off by far more than the ball allows.
+        magnitude, radius = delta.flatten(1).abs().double(), _radii(epsilon, delta).double()
         descending = magnitude.sort(dim=1, descending=True).values
         # Soft-threshold by the level at which exactly `radius` of l1 mass is left.
-        count = torch.arange(1, magnitude.shape[1] + 1, device=delta.device, dtype=delta.dtype)
+        count = torch.arange(1, magnitude.shape[1] + 1, device=delta.device, dtype=magnitude.dtype)
         level = (descending.cumsum(1) - radius[:, None]) / count
         last = (descending > level).sum(1, keepdim=True).clamp_min(1) - 1
         threshold = level.gather(1, last).clamp_min(0)
-        shrunk = delta.flatten(1).sign() * (magnitude - threshold).clamp_min(0)
+        shrunk = delta.flatten(1).sign() * (magnitude - threshold).clamp_min(0).to(delta.dtype)
         return torch.where(per_sample(radius > 0, shrunk), shrunk, 0).reshape(delta.shape)
 
     def steepest(self, gradient: Tensor) -> Tensor:  # noqa: D102

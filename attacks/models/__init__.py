@@ -2,7 +2,7 @@
 
 from .embedded import EMBEDDED
 from .load import load_model
-from .loaded import LoadedModel, batched_logits
+from .loaded import LoadedModel, batched_logits, check_range
 from .preprocessing import Preprocessing
 
-__all__ = ["EMBEDDED", "LoadedModel", "Preprocessing", "batched_logits", "load_model"]
+__all__ = ["EMBEDDED", "LoadedModel", "Preprocessing", "batched_logits", "check_range", "load_model"]

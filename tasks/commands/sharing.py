@@ -1,6 +1,7 @@
 """What several commands need: the task in the form that a model takes, and results in words."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attacks.errors import InputError
@@ -71,7 +72,7 @@ def task_of(program: "Program", *, task: str | None, test: int | None, size: int
     source = known.get("source") if task is None else task
     if source is None:
         raise InputError("The program does not say which task it was trained on: give `--task`.")
-    own = source == known.get("source")
+    own = known.get("source") is not None and Path(source).resolve() == Path(known["source"]).resolve()
     most = known["test"] if own else 500
     if own and test is not None and test > most:
         raise InputError(
