@@ -108,6 +108,7 @@ def test_skipping_finished_rows_changes_nothing_but_the_cost():
     skipped, full = attack(), attack(stop=False)
     assert skipped.success.any() and not skipped.success.all()
     assert torch.equal(skipped.success, full.success)
+    assert skipped.robust_rate.successes + skipped.success_rate.successes == skipped.robust_rate.n == 32
     assert torch.allclose(skipped.adversarial, full.adversarial, atol=1e-6)
     assert set(full.backward_passes.tolist()) == {15}
     assert skipped.backward_passes.sum() < full.backward_passes.sum()

@@ -50,10 +50,8 @@ class Rounds:
         self.rules, self.batch = rules, batch
         self.open = batch.rows
         self.found = torch.zeros_like(batch.labels, dtype=torch.bool)
-        self.best, self.lowest = (
-            batch.inputs.clone(),
-            torch.full(batch.labels.shape, torch.inf, device=batch.rows.device),
-        )
+        self.best = batch.inputs.clone()
+        self.lowest = torch.full(batch.labels.shape, torch.inf, device=batch.rows.device)
         self.latest, self.borrowed = batch.inputs, True
         self.forward_passes = torch.zeros_like(batch.labels)
         self.backward_passes = torch.zeros_like(batch.labels)
