@@ -2,10 +2,11 @@
 
 from .access import Access, Level
 from .asks import Answer, Ask, Batch, Method, Objective, Parameters, View
-from .checks import check_ball, check_classes, check_plain_steps, check_samples
+from .checks import check_amounts, check_classes, check_counts, check_plain_steps, check_radii, check_samples
 from .constraints import NORMS, Norm, NormName, get_norm, per_sample
+from .devices import device_of
 from .driver import Attack, RunOptions, Stream, drive, run
-from .evaluation import evaluate
+from .evaluation import evaluate, logits_of
 from .frozen import frozen, tensor_hashes, weights_hash
 from .measures import Rate
 from .objectives import Loss, away_or_towards, cross_entropy, dlr, margin, missed_or_hit, targeted, untargeted
@@ -36,16 +37,20 @@ __all__ = [
     "View",
     "as_tensor",
     "away_or_towards",
-    "check_ball",
+    "check_amounts",
     "check_classes",
+    "check_counts",
     "check_plain_steps",
+    "check_radii",
     "check_samples",
     "cross_entropy",
+    "device_of",
     "dlr",
     "drive",
     "evaluate",
     "frozen",
     "get_norm",
+    "logits_of",
     "margin",
     "missed_or_hit",
     "per_sample",

@@ -61,7 +61,10 @@ class View:
 
 
 Objective = Callable[[View], Tensor]
-"""A loss per sample, shape ``[n]``; lower is better for whoever moves the parameters."""
+"""A loss per sample, shape ``[n]``; lower is better for whoever moves the parameters.
+
+Several losses per sample, shape ``[n, m]``, are allowed where the gradient of each is wanted (DeepFool, FAB).
+"""
 
 
 @dataclass(frozen=True)
@@ -73,24 +76,41 @@ class Ask:
         objective: the loss to evaluate there; None asks for the outputs alone.
         gradient: whether the objective's gradient in the parameters is wanted as well.
         probe: the point only serves an estimate: its passes are counted, but it is never a candidate for the result.
+        several: the point is ``m`` points for each sample, all of them probes without gradient: a tensor of shape
+            ``[n, m, ...]``, whose answer has ``m`` entries for each sample as well.
+        through: what happens to the inputs before the model sees them, for this ask alone: a random transformation.
+            Such a point is a probe: what the model says of it is not what it says of the inputs.
+        wanted: the samples that the method asks about, bool, shape ``[n]``; the others hear zeros and cost nothing.
+            None: all that are open.
     """
 
     parameters: Parameters
     objective: Objective | None = None
     gradient: bool = False
     probe: bool = False
+    several: bool = False
+    through: Callable[[Tensor], Tensor] | None = None
+    wanted: Tensor | None = None
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the point is no candidate for the result."""
+        return self.probe or self.several or self.through is not None
 
 
 @dataclass(frozen=True)
 class Answer:
     """What the model said at the point of an :class:`Ask`. Rows that are done hear zeros.
 
+    After an ask about several points, every tensor has shape ``[n, m, ...]`` instead of ``[n, ...]``.
+
     Attributes:
         logits: shape ``[n, classes]``.
         inputs: what was sent to the model, shape ``[n, ...]``.
         fooled: whether the goal of the run is met: the label missed, or the target hit; bool, shape ``[n]``.
-        loss: the objective's values, shape ``[n]``; zeros when the ask had none.
-        gradient: of the summed loss, in the form of the ask's parameters; None unless the ask wanted it.
+        loss: the objective's values, shape ``[n]`` or ``[n, m]``; zeros of shape ``[n]`` when the ask had none.
+        gradient: of the summed loss, in the form of the ask's parameters; for ``m`` losses a sample one tensor of shape
+            ``[n, m, ...]``; None unless the ask wanted it.
     """
 
     logits: Tensor

@@ -1,5 +1,8 @@
 """What is refused before a run starts, each with a sentence."""
 
+from collections.abc import Sequence
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -24,6 +27,10 @@ def check_samples(x: Tensor, labels: Tensor, targets: Tensor | None, bounds: tup
         attacks.errors.InputError: The samples lie in [255, 255] but must lie in [0, 1]: scale them (8-bit images: \
 divide by 255) or say bounds=.
     """
+    if not isinstance(x, Tensor):
+        raise InputError(
+            f"The samples are a {type(x).__name__} but must be a torch.Tensor: convert them with torch.as_tensor."
+        )
     if x.dtype != torch.float32:
         raise InputError(f"The samples are {x.dtype} but must be torch.float32: convert them with .float().")
     if x.dim() < 2 or len(x) == 0:
@@ -53,6 +60,10 @@ def check_classes(name: str, classes: Tensor, n: int, device: torch.device) -> N
     Example:
         >>> check_classes("labels", torch.tensor([0, 2]), 2, torch.device("cpu"))
     """
+    if not isinstance(classes, Tensor):
+        raise InputError(
+            f"The {name} are a {type(classes).__name__} but must be a torch.Tensor: convert them with torch.as_tensor."
+        )
     if classes.dtype != torch.int64 or classes.shape != (n,):
         raise InputError(
             f"The {name} are {classes.dtype} of shape {tuple(classes.shape)} but must be torch.int64 of shape ({n},): "
@@ -64,39 +75,63 @@ def check_classes(name: str, classes: Tensor, n: int, device: torch.device) -> N
         raise InputError(f"The {name} contain {int(classes.min())}: classes count from 0 up.")
 
 
-def check_budget(restarts: int, budget: int | None, batch_size: int | None, levels: int | None) -> None:
-    """Refuse counts that leave nothing to do.
+def check_counts(least: int = 1, **counts: int | None) -> None:
+    """Refuse settings that are no whole numbers of at least ``least``; None stands for no limit and passes.
 
     Raises:
         InputError: naming the setting, its value and its smallest allowed one.
 
     Example:
-        >>> check_budget(0, None, None, None)
+        >>> check_counts(restarts=0)
         Traceback (most recent call last):
         ...
         attacks.errors.InputError: restarts=0 is too few: it must be at least 1.
     """
-    given = {"restarts": (restarts, 1), "budget": (budget, 2), "batch_size": (batch_size, 1), "levels": (levels, 2)}
-    for name, (value, least) in given.items():
-        if value is not None and value < least:
+    for name, value in counts.items():
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise InputError(f"{name}={value!r} is no whole number: it must be one of at least {least}.")
+        if value < least:
             raise InputError(f"{name}={value} is too few: it must be at least {least}.")
 
 
-def check_ball(epsilon: float, steps: int, step_size: float) -> None:
-    """Refuse a radius, number of steps or step size that no fixed-budget attack can use.
+def check_amounts(**amounts: float | None) -> None:
+    """Refuse settings that are no finite numbers of at least 0; None stands for a default and passes.
 
     Raises:
         InputError: naming the setting, its value and what is allowed.
 
     Example:
-        >>> check_ball(0.1, 10, 0.01)
+        >>> check_amounts(step_size="0.1")
+        Traceback (most recent call last):
+        ...
+        attacks.errors.InputError: step_size='0.1' cannot be used: it must be a finite number of at least 0.
     """
-    if not 0 <= epsilon < float("inf"):
-        raise InputError(f"epsilon={epsilon} is no radius: it must be a finite number of at least 0.")
-    if steps < 1:
-        raise InputError(f"steps={steps} is too few: it must be at least 1.")
-    if not 0 <= step_size < float("inf"):
-        raise InputError(f"step_size={step_size} is no step: it must be a finite number of at least 0.")
+    for name, value in amounts.items():
+        if value is None:
+            continue
+        if not isinstance(value, Real) or not 0 <= value < float("inf"):
+            raise InputError(f"{name}={value!r} cannot be used: it must be a finite number of at least 0.")
+
+
+def check_radii(epsilon: float | Sequence[float]) -> tuple[float, ...]:
+    """The radii of a run, ascending and each once: one number is one radius.
+
+    Raises:
+        InputError: for none, or for a radius that is no finite number of at least 0.
+
+    Example:
+        >>> check_radii([0.2, 0.1]), check_radii(0.3)
+        ((0.1, 0.2), (0.3,))
+    """
+    several = isinstance(epsilon, Sequence) and not isinstance(epsilon, str)
+    radii: list[float] = list(epsilon) if several else [epsilon]  # type: ignore[arg-type, list-item]
+    for radius in radii:
+        check_amounts(epsilon=radius)
+    if not radii:
+        raise InputError("epsilon came as an empty list: give one radius, or a list of at least one.")
+    return tuple(sorted({float(radius) for radius in radii}))
 
 
 def check_plain_steps(norm: str) -> None:

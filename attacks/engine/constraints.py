@@ -40,6 +40,15 @@ class Norm(ABC):
     def steepest(self, gradient: Tensor) -> Tensor:
         """argmax over ``|d| <= 1`` of the inner product with ``gradient``; zero where the gradient is zero."""
 
+    def dual_size(self, gradient: Tensor) -> Tensor:
+        """The dual norm of each sample's gradient, shape ``[n]``: the slope along the steepest direction."""
+        return (self.steepest(gradient) * gradient).flatten(1).sum(1)
+
+    def sphere(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+        """A random perturbation per sample of size ``epsilon``, shaped as ``like``: where Auto-PGD starts."""
+        noise = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype) * 2 - 1
+        return noise * per_sample(epsilon / self.size(noise).clamp_min(TINY), noise)
+
     def random(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
         """A random perturbation per sample inside the ball of radius ``epsilon``, shaped as ``like``."""
         noise = torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)

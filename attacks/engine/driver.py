@@ -5,9 +5,9 @@ full-batch tensors; counts the passes of every sample; keeps a hard budget; keep
 the end on what a user could really send (see :class:`~attacks.engine.rounds.Rounds`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol, TypedDict, TypeVar, overload
+from typing import NoReturn, TypedDict, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,9 @@ from tqdm import tqdm
 from attacks.errors import InputError
 
 from .asks import Answer, Ask, Batch, Method
-from .checks import check_budget, check_samples
+from .checks import check_counts, check_radii, check_samples
 from .constraints import get_norm
+from .devices import device_of
 from .evaluation import evaluate
 from .frozen import frozen
 from .perturbations import Additive, Perturbation
@@ -27,12 +28,12 @@ from .rounds import Rounds, Rules
 T = TypeVar("T")
 
 
-class Attack(Protocol):
-    """What :func:`run` drives: a function that starts a method on a batch, its settings already bound."""
+Attack = Callable[..., Method[object]]
+"""What :func:`run` drives: starts a method, its settings bound: ``attack(x, perturbation, *, generator)``.
 
-    def __call__(self, x: Tensor, perturbation: Perturbation, *, generator: torch.Generator) -> Method[object]:
-        """Start the method on samples ``x`` of shape ``[n, ...]``; all its chance comes from ``generator``."""
-        ...
+``x`` are samples of shape ``[n, ...]``; all chance comes from ``generator``. A fixed-budget method, one that is run
+with an epsilon, is told the radius as ``epsilon=``.
+"""
 
 
 class RunOptions(TypedDict, total=False):
@@ -112,7 +113,7 @@ def run(
     labels: Tensor,
     *,
     norm: str,
-    epsilon: float | None = None,
+    epsilon: float | Sequence[float] | None = None,
     perturbation: Perturbation | None = None,
     rank: Callable[[Tensor], Tensor] | None = None,
     targets: Tensor | None = None,
@@ -129,13 +130,16 @@ def run(
     """Drive an attack on samples, one perturbation for each, and judge what it found.
 
     Args:
-        attack: a method with its settings bound, called as ``attack(x, perturbation, generator=...)``.
+        attack: a method with its settings bound, called as ``attack(x, perturbation, generator=...)``, and with
+            ``epsilon=`` where there is one.
         model: maps inputs to logits, shape ``[n, classes]``. Held in evaluation mode, its weights without gradients,
             while the run lasts.
         x: clean samples, float32, shape ``[n, ...]``, entries inside ``bounds``.
         labels: their classes, int64, shape ``[n]``.
         norm: the norm in which distances are reported: "linf", "l2", "l1" or "l0".
-        epsilon: the largest distance that counts as success; None for any (minimum-norm attacks).
+        epsilon: the largest distance that counts as success; None for any (minimum-norm attacks). Of several radii the
+            smallest is tried first, and a sample that fell stays fallen, so one run answers all:
+            see :meth:`AttackResult.at`.
         perturbation: what the parameters do to a sample; additive inside the bounds unless given.
         rank: of several successes of one sample, keep the one whose change, shape ``[n, ...]``, this ranks lowest,
             shape ``[n]`` (the ``size`` of a norm, say); None: keep the first.
@@ -160,23 +164,41 @@ def run(
     """
     measure = get_norm(norm)
     check_samples(x, labels, targets, bounds)
-    check_budget(restarts, budget, batch_size, levels)
+    check_counts(restarts=restarts, batch_size=batch_size)
+    check_counts(least=2, budget=budget, levels=levels)
+    radii = () if epsilon is None else check_radii(epsilon)
     if perturbation is not None and perturbation.shared:
         raise InputError(
             "The perturbation is shared by all samples, but run makes one for each sample: use universal_perturbation, "
             "or a Stream of batches."
         )
-    device = next(model.parameters(), x).device
+    device = device_of(model, x)
     draws = generator or torch.Generator(device).manual_seed(seed)
-    rules = Rules(model, perturbation or Additive(bounds), measure, epsilon, rank, bounds, stop, budget, levels)
+    chunk = batch_size or max(len(x), 256)
+    rules = Rules(model, perturbation or Additive(bounds), measure, radii, rank, bounds, stop, budget, levels, chunk)
     parts = []
-    with frozen(model):
-        for batch in tqdm(list(_split(x, labels, targets, batch_size)), disable=not progress, unit="batch"):
+    with frozen(model), tqdm(disable=not progress, unit="ask") as bar:
+        for batch in _split(x, labels, targets, batch_size):
             rounds = Rounds(rules, _to(batch, device))
-            for _ in range(restarts):
-                drive(attack(rounds.batch.inputs, rules.perturbation, generator=draws), rounds.answer)
+            for radius in radii or (None,):
+                told = {} if radius is None else {"epsilon": radius}
+                if radius is not None:
+                    rounds.aim(radius)
+                for _ in range(restarts):
+                    method = attack(rounds.batch.inputs, rules.perturbation, generator=draws, **told)
+                    drive(method, _shown(rounds, bar))
             parts.append(rounds.judge().to(x.device))
     return AttackResult.join(parts)
+
+
+def _shown(rounds: Rounds, bar: "tqdm[NoReturn]") -> Callable[[Ask], Answer | None]:
+    def answer(ask: Ask) -> Answer | None:
+        if not bar.disable:
+            bar.set_postfix(open=len(rounds.open), found=int(rounds.found.sum()), refresh=False)
+            bar.update()
+        return rounds.answer(ask)
+
+    return answer
 
 
 def _split(x: Tensor, labels: Tensor, targets: Tensor | None, batch_size: int | None) -> Iterator[Batch]:

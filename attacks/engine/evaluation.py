@@ -37,12 +37,7 @@ def evaluate(model: nn.Module, perturbation: Perturbation, ask: Ask, batch: Batc
     parameters = _leaves(ask.parameters) if ask.gradient else ask.parameters
     with torch.set_grad_enabled(ask.gradient):
         inputs = perturbation(batch.inputs, parameters)
-        logits = model(inputs).float()
-        if logits.shape[1] < batch.classes:
-            raise InputError(
-                f"The labels or targets go up to {batch.classes - 1}, but the model has {logits.shape[1]} classes, "
-                f"0 to {logits.shape[1] - 1}: hand over the labels that the model was trained with."
-            )
+        logits = logits_of(model, inputs if ask.through is None else ask.through(inputs), batch.classes)
         loss = logits.new_zeros(len(batch))
         if ask.objective is not None:
             loss = ask.objective(View(logits, inputs, parameters, batch))
@@ -56,6 +51,44 @@ def evaluate(model: nn.Module, perturbation: Perturbation, ask: Ask, batch: Batc
     return Answer(logits.detach(), inputs.detach(), fooled, loss.detach(), gradient)
 
 
+def logits_of(model: nn.Module, inputs: Tensor, classes: int = 0) -> Tensor:
+    """A model's answer to inputs of shape ``[n, ...]``, float32, shape ``[n, classes]``.
+
+    Args:
+        model: maps inputs to logits.
+        inputs: what is sent to it.
+        classes: how many classes it must tell apart at least.
+
+    Raises:
+        InputError: when it answers with something else than one row of logits for each sample, or with fewer classes.
+
+    Example:
+        >>> logits_of(nn.Linear(4, 1), torch.zeros(2, 4))
+        Traceback (most recent call last):
+        ...
+        attacks.errors.InputError: The model answers with a tensor of shape (2, 1) to 2 samples, but must give logits \
+of shape [n, classes] with at least 2 classes: wrap it so that it does (one logit z for two classes: stack 0 and z).
+    """
+    logits = model(inputs)
+    if not isinstance(logits, Tensor):
+        raise InputError(
+            f"The model answers with a {type(logits).__name__}, but must give a tensor of logits, shape [n, classes]: "
+            "hold it with load_model, or wrap it in a module that returns the logits alone."
+        )
+    if logits.dim() != 2 or len(logits) != len(inputs) or logits.shape[1] < 2:
+        raise InputError(
+            f"The model answers with a tensor of shape {tuple(logits.shape)} to {len(inputs)} samples, but must give "
+            "logits of shape [n, classes] with at least 2 classes: wrap it so that it does (one logit z for two "
+            "classes: stack 0 and z)."
+        )
+    if logits.shape[1] < classes:
+        raise InputError(
+            f"The labels or targets go up to {classes - 1}, but the model has {logits.shape[1]} classes, "
+            f"0 to {logits.shape[1] - 1}: hand over the labels that the model was trained with."
+        )
+    return logits.float()
+
+
 def _leaves(parameters: Parameters) -> Parameters:
     if isinstance(parameters, Tensor):
         return parameters.detach().requires_grad_()
@@ -63,6 +96,10 @@ def _leaves(parameters: Parameters) -> Parameters:
 
 
 def _gradient(loss: Tensor, parameters: Parameters) -> Parameters:
+    if isinstance(parameters, Tensor) and loss.dim() == 2:
+        last = loss.shape[1] - 1
+        each = [torch.autograd.grad(one, parameters, retain_graph=i < last)[0] for i, one in enumerate(loss.sum(0))]
+        return torch.stack(each, dim=1)
     if isinstance(parameters, Tensor):
         return torch.autograd.grad(loss.sum(), parameters)[0]
     # A tensor that the objective does not read (a mapping's weights, say) has a gradient of zero.

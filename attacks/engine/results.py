@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from attacks.errors import InputError
 
 from .measures import Rate
 
@@ -21,7 +24,9 @@ class AttackResult:
         forward_passes: times the sample went through the model, the judgement included; int64, shape ``[n]``.
         backward_passes: times a gradient was taken; int64, shape ``[n]``.
         norm: the name of the norm.
-        epsilon: the radius of the threat model; None for minimum-norm attacks.
+        epsilon: the radius of the threat model, the largest one where several were asked for; None for minimum-norm
+            attacks.
+        radii: all radii that were asked for, ascending; empty for minimum-norm attacks.
         shared: the one perturbation that served all samples, shape ``[1, ...]``; None where each has its own.
     """
 
@@ -32,6 +37,7 @@ class AttackResult:
     backward_passes: Tensor
     norm: str
     epsilon: float | None
+    radii: tuple[float, ...] = ()
     shared: Tensor | None = None
 
     @property
@@ -49,18 +55,35 @@ class AttackResult:
         """The share of samples on which it did not."""
         return Rate.of(~self.success)
 
+    @property
+    def robust_rates(self) -> dict[float, Rate]:
+        """For each of the radii, the share of samples on which the attack did not meet its goal within it."""
+        return {radius: self.at(radius).robust_rate for radius in self.radii}
+
+    def at(self, epsilon: float) -> "AttackResult":
+        """What of this result counts within a radius: no pass is needed to say so.
+
+        For minimum-norm attacks any radius; for fixed-budget ones those of ``radii``: at others they were not tried.
+
+        Example:
+            >>> import torch
+            >>> passes = torch.ones(2, dtype=torch.int64)
+            >>> x, distance = torch.zeros(2, 1), torch.tensor([0.1, 0.3])
+            >>> found = AttackResult(x, torch.tensor([True, True]), distance, passes, passes, "l2", None)
+            >>> found.at(0.2).success
+            tensor([ True, False])
+        """
+        if self.epsilon is not None and epsilon not in self.radii:
+            raise InputError(f"epsilon={epsilon} was not tried in this run, only {', '.join(map(str, self.radii))}.")
+        rounding = 8 * torch.finfo(self.distance.dtype).eps * float(self.adversarial.abs().max())
+        inside = self.distance <= epsilon * (1 + 1e-6) + rounding
+        return replace(self, success=self.success & inside, epsilon=epsilon, radii=(epsilon,))
+
     def to(self, device: torch.device) -> "AttackResult":
         """The same result on another device."""
-        return AttackResult(
-            self.adversarial.to(device),
-            self.success.to(device),
-            self.distance.to(device),
-            self.forward_passes.to(device),
-            self.backward_passes.to(device),
-            self.norm,
-            self.epsilon,
-            None if self.shared is None else self.shared.to(device),
-        )
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
+        return replace(self, **moved)
 
     @staticmethod
     def join(parts: Sequence["AttackResult"]) -> "AttackResult":

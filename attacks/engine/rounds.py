@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from attacks.errors import InputError
+from attacks.errors import BudgetError, InputError
 
 from .asks import Answer, Ask, Batch, Parameters
 from .constraints import Norm, per_sample
-from .evaluation import evaluate
+from .evaluation import evaluate, logits_of
 from .objectives import missed_or_hit
-from .perturbations import Perturbation
+from .perturbations import Perturbation, as_tensor
 from .results import AttackResult
 
 
@@ -23,24 +23,25 @@ class Rules:
     model: nn.Module
     perturbation: Perturbation
     norm: Norm
-    epsilon: float | None
+    radii: tuple[float, ...]
     rank: Callable[[Tensor], Tensor] | None
     bounds: tuple[float, float]
     stop: bool | None
     budget: int | None
     levels: int | None
+    chunk: int
 
     @property
     def stops(self) -> bool:
         """Whether a sample is left alone once it succeeded."""
         return self.rank is None if self.stop is None else self.stop
 
-    def within(self, change: Tensor) -> Tensor:
+    def within(self, change: Tensor, epsilon: float | None) -> Tensor:
         """Whether changes are small enough, up to what rounding does to entries of the bounds' magnitude."""
-        if self.epsilon is None:
+        if epsilon is None:
             return torch.ones(len(change), dtype=torch.bool, device=change.device)
         rounding = 8 * torch.finfo(change.dtype).eps * max(map(abs, self.bounds))
-        return self.norm.size(change) <= self.epsilon * (1 + 1e-6) + rounding
+        return self.norm.size(change) <= epsilon * (1 + 1e-6) + rounding
 
 
 class Rounds:
@@ -48,7 +49,8 @@ class Rounds:
 
     def __init__(self, rules: Rules, batch: Batch) -> None:
         self.rules, self.batch = rules, batch
-        self.open = batch.rows
+        self.epsilon: float | None = None
+        self.open, self.spent = batch.rows, False
         self.found = torch.zeros_like(batch.labels, dtype=torch.bool)
         self.best = batch.inputs.clone()
         self.lowest = torch.full(batch.labels.shape, torch.inf, device=batch.rows.device)
@@ -56,25 +58,54 @@ class Rounds:
         self.forward_passes = torch.zeros_like(batch.labels)
         self.backward_passes = torch.zeros_like(batch.labels)
 
+    def aim(self, epsilon: float) -> None:
+        """Turn to a radius, larger than those before: what was found in a smaller ball lies in this one as well."""
+        self.epsilon = epsilon
+        self.open = self.open[~self.found[self.open]]
+
     def answer(self, ask: Ask) -> Answer | None:
-        """Ask the model about the open rows; None once there are none."""
-        self._close_spent(reserve=1 if self.rules.levels is None else 2)
-        rows, whole = self.open, len(self.open) == len(self.batch)
-        if not len(rows):
+        """Ask the model about the open rows; None once there are none, or once the model's own budget is spent."""
+        points = as_tensor(ask.parameters).shape[1] if ask.several else 1
+        self._close_spent(points, reserve=1 if self.rules.levels is None else 2)
+        rows = self.open if ask.wanted is None else self.open[ask.wanted[self.open]]
+        whole = len(rows) == len(self.batch)
+        if not len(self.open):
             return None
+        if not len(rows):
+            return _silence(ask, self.batch)
         part = self.batch if whole else self.batch.take(rows)
         parameters = ask.parameters if whole else _take(ask.parameters, rows)
-        heard = evaluate(self.rules.model, self.rules.perturbation, replace(ask, parameters=parameters), part)
-        self.forward_passes[rows] += 1
-        self.backward_passes[rows] += int(ask.gradient)
-        if not ask.probe:
+        try:
+            heard = self._put(replace(ask, parameters=parameters), part)
+        except BudgetError:
+            self.open, self.spent = self.open[:0], True
+            return None
+        self.forward_passes[rows] += points
+        self.backward_passes[rows] += _losses(heard) if ask.gradient else 0
+        if not ask.is_probe:
             self._keep(heard, rows, whole)
         return heard if whole else _scatter(heard, rows, len(self.batch))
 
-    def _close_spent(self, reserve: int) -> None:
-        """Leave the rows alone that have no pass to spend beside those reserved: for the judgement, for rounding."""
+    def _put(self, ask: Ask, part: Batch) -> Answer:
+        model, perturbation = self.rules.model, self.rules.perturbation
+        if not ask.several:
+            return evaluate(model, perturbation, ask, part)
+        points = as_tensor(ask.parameters)
+        n, m = points.shape[:2]
+        owner = torch.arange(n, device=points.device).repeat_interleave(m)
+        pieces = [
+            evaluate(model, perturbation, replace(ask, parameters=some), part.take(whose))
+            for some, whose in zip(
+                points.flatten(0, 1).split(self.rules.chunk), owner.split(self.rules.chunk), strict=True
+            )
+        ]
+        names = ("logits", "inputs", "fooled", "loss")
+        return Answer(*(torch.cat([getattr(piece, name) for piece in pieces]).unflatten(0, (n, m)) for name in names))
+
+    def _close_spent(self, points: int, reserve: int) -> None:
+        """Leave the rows alone that cannot pay for these points beside what is reserved: the judgement, rounding."""
         if self.rules.budget is not None:
-            self.open = self.open[self.forward_passes[self.open] < self.rules.budget - reserve]
+            self.open = self.open[self.forward_passes[self.open] + points <= self.rules.budget - reserve]
 
     def _keep(self, heard: Answer, rows: Tensor, whole: bool) -> None:
         """Remember the latest candidates, and among those that succeed the first or the lowest-ranked."""
@@ -99,11 +130,11 @@ class Rounds:
             inputs = _rounded(inputs, clean, self.rules.bounds, self.rules.levels)
             self.forward_passes[rows] += 1
             with torch.no_grad():
-                holds = self._reached(self.rules.model(inputs).float(), rows)
+                holds = self._reached(logits_of(self.rules.model, inputs), rows)
             inputs, rows, clean = inputs[holds], rows[holds], clean[holds]
         change = inputs - clean
         rank = self.lowest.new_zeros(len(rows)) if self.rules.rank is None else self.rules.rank(change)
-        better = self.rules.within(change) & (rank < self.lowest[rows])
+        better = self.rules.within(change, self.epsilon) & (rank < self.lowest[rows])
         rows = rows[better]
         self.best[rows], self.lowest[rows], self.found[rows] = inputs[better], rank[better], True
 
@@ -117,23 +148,44 @@ class Rounds:
         final = torch.where(per_sample(self.found, clean), self.best, self.latest).clamp(*rules.bounds)
         if rules.levels is not None:
             final = _rounded(final, clean, rules.bounds, rules.levels)
-        with torch.no_grad():
-            logits = rules.model(final).float()
+        success = self.found if self.spent else self._look(final) & rules.within(final - clean, self.epsilon)
+        passes = self.forward_passes + (not self.spent), self.backward_passes
+        distance = rules.norm.size(final - clean)
+        return AttackResult(final, success, distance, *passes, rules.norm.name, self.epsilon, rules.radii)
+
+    @torch.no_grad()
+    def _look(self, final: Tensor) -> Tensor:
+        """Whether these reach the goal; a model whose own budget is spent has said so while it was asked."""
+        try:
+            logits = logits_of(self.rules.model, final)
+        except BudgetError:
+            self.spent = True
+            return self.found
         if bool(logits.isnan().any()):
             raise InputError(
                 f"The model answered {int(logits.isnan().any(1).sum())} of {len(final)} samples with NaN, so nothing "
                 "can be said of them: look for an overflow, in half precision above all, or a division by zero in it."
             )
-        success = self._reached(logits, self.batch.rows) & rules.within(final - clean)
-        distance = rules.norm.size(final - clean)
-        passes = self.forward_passes + 1, self.backward_passes
-        return AttackResult(final, success, distance, *passes, rules.norm.name, rules.epsilon)
+        return self._reached(logits, self.batch.rows)
 
 
 def _take(parameters: Parameters, rows: Tensor) -> Parameters:
     if isinstance(parameters, Tensor):
         return parameters[rows]
     return {name: value[rows] for name, value in parameters.items()}
+
+
+def _losses(heard: Answer) -> int:
+    """How many gradients an answer took of each sample."""
+    return heard.loss.shape[1] if heard.loss.dim() == 2 else 1
+
+
+def _silence(ask: Ask, batch: Batch) -> Answer:
+    """The answer when all rows that are open are rows that the method does not ask about."""
+    nothing = torch.zeros_like(batch.labels, dtype=batch.inputs.dtype)
+    logits = nothing[:, None].expand(-1, batch.classes)
+    gradient = torch.zeros_like(as_tensor(ask.parameters)) if ask.gradient else None
+    return Answer(logits, torch.zeros_like(batch.inputs), nothing.bool(), nothing, gradient)
 
 
 def _scatter(heard: Answer, rows: Tensor, n: int) -> Answer:

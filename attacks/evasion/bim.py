@@ -1,13 +1,26 @@
 """Basic iterative method. Kurakin et al., "Adversarial examples in the physical world", ICLR workshop 2017."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Unpack
 
 from torch import Tensor, nn
 
 from attacks.errors import InputError
 
-from ..engine import AttackResult, Loss, RunOptions, cross_entropy
-from .pgd import pgd
+from ..engine import (
+    AttackResult,
+    Loss,
+    RunOptions,
+    away_or_towards,
+    check_amounts,
+    check_counts,
+    check_plain_steps,
+    cross_entropy,
+    get_norm,
+    run,
+)
+from .pgd import projected_descent
 
 
 def bim(
@@ -15,7 +28,7 @@ def bim(
     x: Tensor,
     labels: Tensor,
     *,
-    epsilon: float,
+    epsilon: float | Sequence[float],
     norm: str = "linf",
     steps: int = 10,
     step_size: float | None = None,
@@ -28,7 +41,7 @@ def bim(
         model: maps inputs to logits, shape ``[n, classes]``.
         x: clean samples, float32, shape ``[n, ...]``, inside ``bounds`` ([0, 1] unless said).
         labels: their classes, int64, shape ``[n]``.
-        epsilon: the radius of the ball, in the units of ``x``.
+        epsilon: the radius of the ball, in the units of ``x``; several radii are tried in ascending order.
         norm: "linf" or "l2".
         steps: gradient steps, at least 1.
         step_size: length of a step in ``norm``; epsilon / steps unless given, so that the steps just reach the ball.
@@ -46,16 +59,16 @@ def bim(
     """
     if options.get("restarts", 1) > 1:
         raise InputError(f"restarts={options['restarts']} would repeat the same run: bim has no chance in it, use pgd.")
-    length = epsilon / max(steps, 1) if step_size is None else step_size
-    return pgd(
-        model,
-        x,
-        labels,
-        epsilon=epsilon,
-        norm=norm,
+    check_counts(steps=steps)
+    check_amounts(step_size=step_size)
+    check_plain_steps(norm)
+    method = partial(
+        projected_descent,
+        objective=away_or_towards(loss, options.get("targets")),
+        norm=get_norm(norm),
         steps=steps,
-        step_size=length,
+        step_size=step_size,
+        pace=1.0,
         random_start=False,
-        loss=loss,
-        **options,
     )
+    return run(method, model, x, labels, norm=norm, epsilon=epsilon, **options)

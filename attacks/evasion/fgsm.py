@@ -1,11 +1,24 @@
 """Fast gradient sign method. Goodfellow et al., "Explaining and harnessing adversarial examples", ICLR 2015."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Unpack
 
 from torch import Tensor, nn
 
-from ..engine import AttackResult, Loss, RunOptions, cross_entropy
-from .pgd import pgd
+from attacks.errors import InputError
+
+from ..engine import (
+    AttackResult,
+    Loss,
+    RunOptions,
+    away_or_towards,
+    check_plain_steps,
+    cross_entropy,
+    get_norm,
+    run,
+)
+from .pgd import projected_descent
 
 
 def fgsm(
@@ -13,7 +26,7 @@ def fgsm(
     x: Tensor,
     labels: Tensor,
     *,
-    epsilon: float,
+    epsilon: float | Sequence[float],
     norm: str = "linf",
     loss: Loss = cross_entropy,
     **options: Unpack[RunOptions],
@@ -24,13 +37,13 @@ def fgsm(
         model: maps inputs to logits, shape ``[n, classes]``.
         x: clean samples, float32, shape ``[n, ...]``, inside ``bounds`` ([0, 1] unless said).
         labels: their classes, int64, shape ``[n]``.
-        epsilon: the length of the step, in the units of ``x``.
+        epsilon: the length of the step, in the units of ``x``; several radii are tried in ascending order.
         norm: "linf" or "l2".
         loss: what the attack raises at the labels, or lowers at the targets.
         **options: the settings of :func:`attacks.run`.
 
     Raises:
-        InputError: when samples, labels or settings cannot be used as they are.
+        InputError: when samples, labels or settings cannot be used as they are; for restarts, as there is no chance.
 
     Example:
         >>> import torch
@@ -38,15 +51,18 @@ def fgsm(
         >>> fgsm(nn.Identity(), x, labels, epsilon=0.06).adversarial
         tensor([[0.5400, 0.5600]])
     """
-    return pgd(
-        model,
-        x,
-        labels,
-        epsilon=epsilon,
-        norm=norm,
+    if options.get("restarts", 1) > 1:
+        raise InputError(
+            f"restarts={options['restarts']} would repeat the same run: fgsm has no chance in it, use pgd."
+        )
+    check_plain_steps(norm)
+    method = partial(
+        projected_descent,
+        objective=away_or_towards(loss, options.get("targets")),
+        norm=get_norm(norm),
         steps=1,
-        step_size=epsilon,
+        step_size=None,
+        pace=1.0,
         random_start=False,
-        loss=loss,
-        **options,
     )
+    return run(method, model, x, labels, norm=norm, epsilon=epsilon, **options)

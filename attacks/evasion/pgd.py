@@ -3,6 +3,7 @@
 Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Unpack
 
@@ -20,7 +21,8 @@ from ..engine import (
     RunOptions,
     as_tensor,
     away_or_towards,
-    check_ball,
+    check_amounts,
+    check_counts,
     check_plain_steps,
     cross_entropy,
     get_norm,
@@ -53,16 +55,21 @@ def projected_descent(
     norm: Norm,
     epsilon: float,
     steps: int,
-    step_size: float,
+    step_size: float | None,
+    pace: float,
     random_start: bool,
 ) -> Method[None]:
-    """The method behind :func:`pgd`, and with other settings behind FGSM and BIM."""
+    """The method behind :func:`pgd`, and with other settings behind FGSM and BIM.
+
+    Without a ``step_size`` the steps together are ``pace`` times as long as the radius.
+    """
+    length = pace * epsilon / steps if step_size is None else step_size
     p = as_tensor(perturbation.start(x))
     if random_start:
         yield Ask(p)  # a sample that is misclassified as it is needs no attack
         p = as_tensor(perturbation.clip(x, norm.random(p, epsilon, generator)))
     for _ in range(steps):
-        p = yield from step(x, perturbation, p, objective=objective, norm=norm, epsilon=epsilon, step_size=step_size)
+        p = yield from step(x, perturbation, p, objective=objective, norm=norm, epsilon=epsilon, step_size=length)
     yield Ask(p, objective)
 
 
@@ -71,7 +78,7 @@ def pgd(
     x: Tensor,
     labels: Tensor,
     *,
-    epsilon: float,
+    epsilon: float | Sequence[float],
     norm: str = "linf",
     steps: int = 40,
     step_size: float | None = None,
@@ -88,7 +95,7 @@ def pgd(
         model: maps inputs to logits, shape ``[n, classes]``.
         x: clean samples, float32, shape ``[n, ...]``, inside ``bounds`` ([0, 1] unless said).
         labels: their classes, int64, shape ``[n]``.
-        epsilon: the radius of the ball, in the units of ``x``.
+        epsilon: the radius of the ball, in the units of ``x``; several radii are tried in ascending order.
         norm: "linf" or "l2"; in the others plain steps stall at the edge of the box.
         steps: gradient steps, at least 1.
         step_size: length of a step in ``norm``; 2.5 * epsilon / steps unless given (Madry et al.).
@@ -107,16 +114,16 @@ def pgd(
         >>> result.success, result.distance
         (tensor([True]), tensor([0.0525]))
     """
-    length = 2.5 * epsilon / max(steps, 1) if step_size is None else step_size
-    check_ball(epsilon, steps, length)
+    check_counts(steps=steps)
+    check_amounts(step_size=step_size)
     check_plain_steps(norm)
     method = partial(
         projected_descent,
         objective=away_or_towards(loss, options.get("targets")),
         norm=get_norm(norm),
-        epsilon=epsilon,
         steps=steps,
-        step_size=length,
+        step_size=step_size,
+        pace=2.5,
         random_start=random_start,
     )
     return run(method, model, x, labels, norm=norm, epsilon=epsilon, **options)

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from attacks.errors import InputError
-
 from ..engine import (
     AttackResult,
     Batch,
@@ -19,10 +17,12 @@ from ..engine import (
     Universal,
     View,
     away_or_towards,
-    check_ball,
+    check_amounts,
+    check_counts,
     check_plain_steps,
     check_samples,
     cross_entropy,
+    device_of,
     drive,
     frozen,
     get_norm,
@@ -91,12 +91,11 @@ def universal_perturbation(
         (tensor([[-0.0600,  0.0600]]), '1.000 [0.676, 1.000] n=8')
     """
     check_samples(x, labels, targets, bounds)
-    length = epsilon / 10 if step_size is None else step_size
-    check_ball(epsilon, 1, length)
+    check_amounts(epsilon=epsilon, step_size=step_size)
+    check_counts(epochs=epochs, batch_size=batch_size)
     check_plain_steps(norm)
-    if epochs < 1 or batch_size < 1:
-        raise InputError(f"epochs={epochs} and batch_size={batch_size} must both be at least 1.")
-    device, measure, perturbation = next(model.parameters(), x).device, get_norm(norm), Universal(bounds)
+    length = epsilon / 10 if step_size is None else step_size
+    device, measure, perturbation = device_of(model, x), get_norm(norm), Universal(bounds)
     draws = generator or torch.Generator(device).manual_seed(seed)
     moved = None if targets is None else targets.to(device)
     whole = Batch(x.to(device), labels.to(device), moved, torch.arange(len(x), device=device))
@@ -122,5 +121,6 @@ def universal_perturbation(
         backward_passes=passes,
         norm=norm,
         epsilon=epsilon,
+        radii=(epsilon,),
         shared=p,
     ).to(x.device)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from attacks.corruptions import CORRUPTIONS, Benchmark, corrupt
-from attacks.engine import Rate, check_ball, check_samples, frozen, get_norm
+from attacks.engine import Rate, check_counts, check_radii, check_samples, device_of, frozen, get_norm, logits_of
 from attacks.errors import InputError
 from attacks.evasion import pgd
 
@@ -107,15 +107,14 @@ def _check(
     seed: int,
 ) -> None:
     """Refuse what a late cell could not use before the first one is measured."""
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size} is too few: it must be at least 1.")
+    check_counts(batch_size=batch_size, steps=steps)
     pixel = torch.zeros(1, 1, 1, 1)
     for name, severity in product(corruptions, severities):
         corrupt(pixel, name, severity, seed=seed, benchmark=benchmark)
     for norm, radii in epsilons.items():
         get_norm(norm)
-        for epsilon in radii:
-            check_ball(epsilon, steps, 0.0)
+        if radii:
+            check_radii(radii)
 
 
 @dataclass(frozen=True)
@@ -149,11 +148,17 @@ class _Work:
     @torch.no_grad()
     def _right(self, change: Callable[[Tensor, int], Tensor]) -> Tensor:
         """Which samples are right after a change that is told the row of a batch's first sample."""
-        device = next(self.model.parameters(), self.images).device
+        device = device_of(self.model, self.images)
         starts = range(0, len(self.images), self.batch_size)
         parts = (change(self.images[start : start + self.batch_size], start) for start in starts)
-        predicted = torch.cat([self.model(part.to(device)).argmax(1) for part in parts])
-        return predicted.to(self.labels.device) == self.labels
+        classes = 1 + int(self.labels.max())
+        logits = torch.cat([logits_of(self.model, part.to(device), classes) for part in parts])
+        if bool(logits.isnan().any()):
+            raise InputError(
+                f"The model answered {int(logits.isnan().any(1).sum())} of {len(logits)} samples with NaN, so no card "
+                "can be made of it: look for an overflow, in half precision above all, or a division by zero in it."
+            )
+        return logits.argmax(1).to(self.labels.device) == self.labels
 
     def attacked(self, correct: Tensor, norm: str, epsilons: Sequence[float], steps: int) -> Iterator[Cell]:
         """The cells of one norm, epsilons ascending; ``correct`` says which clean samples are right."""
@@ -180,6 +185,6 @@ class _Work:
                 yield cell(Rate.of(standing), *passes, perf_counter() - started, note)
 
     def _differentiable(self) -> bool:
-        device = next(self.model.parameters(), self.images).device
+        device = device_of(self.model, self.images)
         with torch.enable_grad():
             return self.model(self.images[:1].to(device, copy=True).requires_grad_()).requires_grad
