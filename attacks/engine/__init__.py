@@ -9,8 +9,19 @@ from .driver import Attack, RunOptions, Stream, drive, run
 from .evaluation import evaluate, logits_of
 from .frozen import frozen, tensor_hashes, weights_hash
 from .measures import Rate
-from .objectives import Loss, away_or_towards, cross_entropy, dlr, margin, missed_or_hit, targeted, untargeted
+from .objectives import (
+    Loss,
+    away_or_towards,
+    cross_entropy,
+    dlr,
+    margin,
+    missed_or_hit,
+    targeted,
+    targeted_dlr,
+    untargeted,
+)
 from .perturbations import Additive, Perturbation, Universal, as_tensor
+from .regions import feasible
 from .results import AttackResult
 
 __all__ = [
@@ -48,6 +59,7 @@ __all__ = [
     "dlr",
     "drive",
     "evaluate",
+    "feasible",
     "frozen",
     "get_norm",
     "logits_of",
@@ -56,6 +68,7 @@ __all__ = [
     "per_sample",
     "run",
     "targeted",
+    "targeted_dlr",
     "tensor_hashes",
     "untargeted",
     "weights_hash",

@@ -5,6 +5,7 @@ full-batch tensors; counts the passes of every sample; keeps a hard budget; keep
 the end on what a user could really send (see :class:`~attacks.engine.rounds.Rounds`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NoReturn, TypedDict, TypeVar, overload
@@ -19,6 +20,7 @@ from .asks import Answer, Ask, Batch, Method
 from .checks import check_counts, check_radii, check_samples
 from .constraints import get_norm
 from .devices import device_of
+from .diagnostics import diagnosis, sentences
 from .evaluation import evaluate
 from .frozen import frozen
 from .perturbations import Additive, Perturbation
@@ -46,6 +48,7 @@ class RunOptions(TypedDict, total=False):
     budget: int | None
     batch_size: int | None
     levels: int | None
+    diagnose: bool
     seed: int
     generator: torch.Generator | None
     progress: bool
@@ -123,6 +126,7 @@ def run(
     budget: int | None = None,
     batch_size: int | None = None,
     levels: int | None = None,
+    diagnose: bool = False,
     seed: int = 0,
     generator: torch.Generator | None = None,
     progress: bool = False,
@@ -151,6 +155,8 @@ def run(
         batch_size: samples in work at once, which bounds the memory; None: all.
         levels: count as success only what still succeeds when rounded to so many evenly spaced levels (256: 8-bit
             images), which costs another forward pass for each candidate that succeeds before; None: as they are.
+        diagnose: look first for signs that the model makes attacks look weak: random or saturated answers, gradients of
+            zero. Costs two forward passes and a backward one; what is found is in the result's ``notes``.
         seed: seeds all chance, on the model's device.
         generator: used instead of ``seed``.
         progress: show a bar over the batches.
@@ -176,10 +182,12 @@ def run(
     draws = generator or torch.Generator(device).manual_seed(seed)
     chunk = batch_size or max(len(x), 256)
     rules = Rules(model, perturbation or Additive(bounds), measure, radii, rank, bounds, stop, budget, levels, chunk)
-    parts = []
+    parts, signs = [], Counter[str]()
     with frozen(model), tqdm(disable=not progress, unit="ask") as bar:
         for batch in _split(x, labels, targets, batch_size):
             rounds = Rounds(rules, _to(batch, device))
+            if diagnose:
+                drive(diagnosis(rounds.batch.inputs, rules.perturbation, signs), rounds.answer)
             for radius in radii or (None,):
                 told = {} if radius is None else {"epsilon": radius}
                 if radius is not None:
@@ -188,7 +196,7 @@ def run(
                     method = attack(rounds.batch.inputs, rules.perturbation, generator=draws, **told)
                     drive(method, _shown(rounds, bar))
             parts.append(rounds.judge().to(x.device))
-    return AttackResult.join(parts)
+    return replace(AttackResult.join(parts), notes=sentences(signs))
 
 
 def _shown(rounds: Rounds, bar: "tqdm[NoReturn]") -> Callable[[Ask], Answer | None]:

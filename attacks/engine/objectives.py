@@ -60,6 +60,28 @@ def dlr(logits: Tensor, classes: Tensor) -> Tensor:
     return margin(logits, classes) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
 
 
+def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """The label's logit minus the target's, over the gap from the best to the mean of third and fourth, shape ``[n]``.
+
+    Lower is better for who wants the target. Source: Croce and Hein, ICML 2020, equation 7, its sign turned.
+
+    Raises:
+        InputError: with fewer than four classes.
+
+    Example:
+        >>> targeted_dlr(torch.tensor([[4.0, 3.0, 2.0, 1.0]]), torch.tensor([0]), torch.tensor([1]))
+        tensor([0.4000])
+    """
+    if logits.shape[1] < 4:
+        raise InputError(
+            f"The targeted DLR loss needs at least 4 classes, but the model has {logits.shape[1]}: use cross_entropy "
+            "or margin."
+        )
+    ranked = logits.topk(4, dim=1).values
+    own, other = (logits.gather(1, classes[:, None]).squeeze(1) for classes in (labels, targets))
+    return (own - other) / (ranked[:, 0] - ranked[:, 2:].mean(1) + 1e-12)
+
+
 def untargeted(loss: Loss) -> Objective:
     """Move away from the samples' own labels: lowers ``-loss(logits, labels)``."""
 

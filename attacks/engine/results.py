@@ -27,6 +27,8 @@ class AttackResult:
         epsilon: the radius of the threat model, the largest one where several were asked for; None for minimum-norm
             attacks.
         radii: all radii that were asked for, ascending; empty for minimum-norm attacks.
+        notes: what there is to say about the run: signs that the model makes attacks look weak, what each part of an
+            ensemble found.
         shared: the one perturbation that served all samples, shape ``[1, ...]``; None where each has its own.
     """
 
@@ -38,6 +40,7 @@ class AttackResult:
     norm: str
     epsilon: float | None
     radii: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
     shared: Tensor | None = None
 
     @property
@@ -104,5 +107,5 @@ class AttackResult:
         return (
             f"{self.norm}{where}: success {self.success_rate}, "
             f"{self.forward_passes.float().mean():.1f} forward and {self.backward_passes.float().mean():.1f} backward "
-            "passes a sample"
+            "passes a sample" + "".join(f"\n{note}" for note in self.notes)
         )

@@ -25,25 +25,10 @@ from ..engine import (
     check_counts,
     check_plain_steps,
     cross_entropy,
+    feasible,
     get_norm,
     run,
 )
-
-
-def step(
-    x: Tensor,
-    perturbation: Perturbation,
-    p: Tensor,
-    *,
-    objective: Objective,
-    norm: Norm,
-    epsilon: float,
-    step_size: float,
-) -> Method[Tensor]:
-    """One projected step from ``p`` along the steepest descent of the objective; returns the next ``p``."""
-    answer = yield Ask(p, objective, gradient=True)
-    moved = norm.project(p - step_size * norm.steepest(answer.slope()), epsilon)
-    return as_tensor(perturbation.clip(x, moved))
 
 
 def projected_descent(
@@ -64,12 +49,13 @@ def projected_descent(
     Without a ``step_size`` the steps together are ``pace`` times as long as the radius.
     """
     length = pace * epsilon / steps if step_size is None else step_size
-    p = as_tensor(perturbation.start(x))
+    move, p = feasible(x, perturbation, norm, epsilon), as_tensor(perturbation.start(x))
     if random_start:
         yield Ask(p)  # a sample that is misclassified as it is needs no attack
-        p = as_tensor(perturbation.clip(x, norm.random(p, epsilon, generator)))
+        p = move(norm.random(p, epsilon, generator))
     for _ in range(steps):
-        p = yield from step(x, perturbation, p, objective=objective, norm=norm, epsilon=epsilon, step_size=length)
+        answer = yield Ask(p, objective, gradient=True)
+        p = move(p - length * norm.steepest(answer.slope()))
     yield Ask(p, objective)
 
 

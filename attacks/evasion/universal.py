@@ -4,14 +4,19 @@ Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017, pose 
 adversarial training", AAAI 2020, solve it by stochastic gradient steps on a truncated loss, as here.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..engine import (
+    Ask,
     AttackResult,
     Batch,
     Loss,
+    Method,
+    Norm,
     Objective,
     Stream,
     Universal,
@@ -24,11 +29,11 @@ from ..engine import (
     cross_entropy,
     device_of,
     drive,
+    feasible,
     frozen,
     get_norm,
     missed_or_hit,
 )
-from .pgd import step
 
 CEILING = 9.0
 """Shafahi et al.'s truncation: a sample whose loss has moved this far pulls no more."""
@@ -39,6 +44,14 @@ def _truncated(objective: Objective) -> Objective:
         return objective(view).clamp_min(-CEILING)
 
     return floored
+
+
+def step(
+    p: Tensor, objective: Objective, norm: Norm, move: Callable[[Tensor], Tensor], step_size: float
+) -> Method[Tensor]:
+    """One projected step down the batch's summed objective; returns the next ``p``."""
+    answer = yield Ask(p, objective, gradient=True)
+    return move(p - step_size * norm.steepest(answer.slope()))
 
 
 def universal_perturbation(
@@ -101,14 +114,12 @@ def universal_perturbation(
     whole = Batch(x.to(device), labels.to(device), moved, torch.arange(len(x), device=device))
     objective = _truncated(away_or_towards(loss, targets))
     stream, p = Stream(model, perturbation), perturbation.start(whole.inputs)
+    move = feasible(whole.inputs, perturbation, measure, epsilon)
     with frozen(model):
         for _ in tqdm(range(epochs), disable=not progress, unit="epoch"):
             for rows in torch.randperm(len(x), generator=draws, device=device).split(batch_size):
                 batch = whole.take(rows)
-                move = step(
-                    batch.inputs, perturbation, p, objective=objective, norm=measure, epsilon=epsilon, step_size=length
-                )
-                p = drive(move, stream.on(batch))
+                p = drive(step(p, objective, measure, move, length), stream.on(batch))
         with torch.no_grad():
             adversarial = perturbation(whole.inputs, p)
             logits = torch.cat([model(part) for part in adversarial.split(batch_size)])
