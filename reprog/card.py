@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from .program import Program
 
@@ -20,7 +21,8 @@ def card(program: Program) -> str:
     revision = f", revision={json.dumps(backbone.revision)}" if backbone.revision else ""
     numbers = sum(tensor.numel() for tensor in program.tensors.values())
     names = ", ".join(_plain(json.dumps(name, ensure_ascii=False)) for name in program.class_names) or "without names"
-    settings = "\n".join(f"- {_plain(name)}: {_plain(json.dumps(value))}" for name, value in program.training.items())
+    training = _without_folders(program.training)
+    settings = "\n".join(f"- {_plain(name)}: {_plain(json.dumps(value))}" for name, value in training.items())
     return f"""---
 library_name: repromark
 tags:
@@ -64,6 +66,9 @@ classifier = program.attach(model)  # samples in [0, 1] in, logits of the {progr
 
 {settings}
 
+The folder also holds 64-bit digests of the {len(program.fingerprints)} samples that the program was trained and
+selected on, so that none of them is taken for a test sample. Whoever has such a sample can tell that it was used.
+
 ## Limits
 
 Accuracy holds for data like that it was measured on. The program inherits the model's licence terms, biases and
@@ -82,6 +87,16 @@ def _public(source: str) -> str:
     """A model's id as it is; of a local folder only its name, for the rest of the path is nobody else's business."""
     hub_id = source.count("/") == 1 and source[0].isalnum() and not Path(source).is_dir()
     return source if hub_id else PureWindowsPath(source).name or source
+
+
+def _without_folders(value: Any) -> Any:
+    """Settings whose absolute paths, of a task for instance, are cut to their last part."""
+    if isinstance(value, dict):
+        return {name: _without_folders(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(part) for part in value]
+    absolute = isinstance(value, str) and (value[:1] in ("/", "~") or PureWindowsPath(value).is_absolute())
+    return _public(value) if absolute else value
 
 
 def _plain(text: str) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from attacks.engine import Ask, Batch, Loss, Method, Rate, Stream, View, drive
+from attacks.engine import Ask, Batch, Loss, Method, Rate, Stream, View, device_of, drive
 from attacks.errors import InputError
 
 from .history import Epoch, accuracy
@@ -37,7 +37,7 @@ class Course:
         self.program, self.model, self.loss, self.validation = program, model, loss, validation
         self.samples, self.labels, self.batch_size = samples, labels, batch_size
         self.steps = math.ceil(len(samples) / batch_size)
-        self.device = next(model.parameters(), samples).device
+        self.device = device_of(model, samples)
         self.stream = Stream(model, program.inputs)
         self.tensors: Tensors = program.inputs.start(samples[:1].to(self.device))
         self.moving = tuple(self.tensors)

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attacks.engine import Rate
+from attacks.engine import Rate, device_of
 from attacks.errors import InputError
 from attacks.models import check_range
 
 from .backbone import Backbone
+from .fingerprints import fingerprints
 from .inputs import InputProgram
 from .labels import Mapping, map_outputs
 
@@ -34,6 +35,8 @@ class Program:
         backbone: the model it was trained on; None before training.
         training: how it was trained, plain JSON; empty before.
         metrics: rates by name, for instance ``{"test accuracy": Rate(450, 500)}``; saved and shown on the card.
+        fingerprints: 64-bit digests of the training and validation samples, int64, shape ``[m]``, by which :meth:`seen`
+            knows them again; empty before training.
 
     Example:
         >>> from reprog import BayesianPlus, FullImage, fit
@@ -53,6 +56,7 @@ class Program:
     backbone: Backbone | None = None
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Rate] = field(default_factory=dict)
+    fingerprints: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.class_names = tuple(self.class_names)
@@ -81,6 +85,34 @@ class Program:
             self.backbone.check(model)
         return ReprogrammedModel(self, model)
 
+    def seen(self, samples: Tensor) -> Tensor:
+        """Which of these samples the program was trained on, or its epoch chosen by: a rate on them would flatter.
+
+        They are known by their pixels, rounded to 8 bits: also in another file format, or gray ones in RGB, but not
+        resized or compressed with losses.
+
+        Args:
+            samples: in [0, 1], shape ``[n, ...]``, such as images ``[n, 1 or 3, h, w]``; on any device.
+
+        Returns:
+            bool, shape ``[n]``, on the CPU; all False before training.
+
+        Raises:
+            InputError: for samples outside [0, 1].
+
+        Example:
+            >>> from reprog import FullImage, Linear, fit
+            >>> model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 6))
+            >>> images, labels = torch.rand(4, 1, 2, 2), torch.arange(4) % 2
+            >>> program = Program(FullImage(size=4), Linear(), classes=2)
+            >>> history = fit(program, model, images, labels, epochs=0)
+            >>> program.seen(torch.cat([images[:2], 1 - images[:1]]))
+            tensor([ True,  True, False])
+        """
+        if len(samples):
+            check_range(samples)
+        return torch.isin(fingerprints(samples), self.fingerprints)
+
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write ``config.json``, ``program.safetensors`` and a card, ``README.md``; never the model.
 
@@ -91,7 +123,8 @@ class Program:
             The folder.
 
         Raises:
-            InputError: when there is nothing trained to save, or the parts are not ones that can be loaded again.
+            InputError: when there is nothing trained to save, the parts are not ones that can be loaded again, or the
+                folder cannot be written.
         """
         from .saving import save
 
@@ -130,7 +163,7 @@ class ReprogrammedModel(nn.Module):
         self.name = f"program on {getattr(model, 'name', type(model).__name__)}"
         self.classes = program.classes
         self.class_names = list(program.class_names) or None
-        device = next(model.parameters(), torch.empty(0)).device
+        device = device_of(model)
         self._names = tuple(program.tensors)
         for name, tensor in program.tensors.items():
             self.register_buffer(f"learned_{name}", tensor.detach().clone().to(device))

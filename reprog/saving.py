@@ -21,8 +21,9 @@ from .inputs import INPUTS
 from .labels import LABELS
 from .program import Program
 
-FORMAT, VERSION = "repromark-program", 1
+FORMAT, VERSION = "repromark-program", 2
 CONFIG, TENSORS, CARD = "config.json", "program.safetensors", "README.md"
+SEEN = "fingerprints"
 KEYS = {"format", "version", "inputs", "labels", "classes", "class_names", "backbone", "training", "metrics", "sha256"}
 Part = TypeVar("Part")
 
@@ -31,7 +32,8 @@ def save(program: Program, folder: Path) -> Path:
     """See :meth:`Program.save_pretrained`."""
     if program.backbone is None:
         raise InputError("This program has not been trained yet, so there is nothing to save: call reprog.fit first.")
-    tensors = serialise({name: value.detach().cpu().contiguous() for name, value in program.tensors.items()})
+    everything = program.tensors | {SEEN: program.fingerprints}
+    tensors = serialise({name: value.detach().cpu().contiguous() for name, value in everything.items()})
     config = {
         "format": FORMAT,
         "version": VERSION,
@@ -52,8 +54,12 @@ def save(program: Program, folder: Path) -> Path:
             "Make it a plain number, with float() or int(), or a string."
         ) from error
     # Only now, with nothing left that can fail but the disk, is an older program replaced; its config goes last.
-    for name, content in ((CARD, card(program)), (TENSORS, tensors), (CONFIG, text)):
-        write_atomically(folder / name, content)
+    try:
+        for name, content in ((CARD, card(program)), (TENSORS, tensors), (CONFIG, text)):
+            write_atomically(folder / name, content)
+    except OSError as error:
+        reason = "a file stands there" if folder.is_file() else error.strerror
+        raise InputError(f"The folder {folder} cannot be written ({reason}): choose another place.") from error
     return folder
 
 
@@ -78,6 +84,7 @@ def load(folder: Path) -> Program:
             "fresh copy of its folder."
         ) from error
     program.tensors = _read_tensors(folder / TENSORS, program, config["sha256"])
+    program.fingerprints = program.tensors.pop(SEEN)
     return program
 
 
@@ -109,7 +116,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     if config.get("version") != VERSION:
         raise InputError(
             f"{path} has format version {config.get('version')!r}, but this version of repromark reads {VERSION}: "
-            "install the version that wrote it, or a newer one."
+            "install the version that wrote it, or train the program again."
         )
     if config.keys() != KEYS:
         odd = ", ".join(sorted(config.keys() ^ KEYS))
@@ -131,7 +138,8 @@ def _read_tensors(path: Path, program: Program, sha256: str) -> dict[str, torch.
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is damaged ({error}): get a fresh copy of the program's folder.") from error
     outputs = program.backbone.outputs if program.backbone else 0
-    wanted = program.inputs.shapes | {"matrix": (outputs, program.classes)}
+    seen = tensors.get(SEEN, torch.empty(0))
+    wanted = program.inputs.shapes | {"matrix": (outputs, program.classes), SEEN: (seen.numel(),)}
     if program.labels.learns:
         wanted |= {"bias": (program.classes,)}
     shapes = {name: tuple(value.shape) for name, value in tensors.items()}
@@ -140,6 +148,9 @@ def _read_tensors(path: Path, program: Program, sha256: str) -> dict[str, torch.
             f"{path} holds {shapes}, but config.json beside it describes {wanted}: the two belong to different "
             "programs, get a fresh copy of the folder."
         )
-    if not all(value.dtype == torch.float32 and bool(value.isfinite().all()) for value in tensors.values()):
+    if seen.dtype != torch.int64:
+        raise InputError(f"{path} holds {SEEN} of type {seen.dtype}, not int64: get a fresh copy of the folder.")
+    learned = [value for name, value in tensors.items() if name != SEEN]
+    if not all(value.dtype == torch.float32 and bool(value.isfinite().all()) for value in learned):
         raise InputError(f"{path} holds values that are no finite float32 numbers: get a fresh copy of the folder.")
     return tensors

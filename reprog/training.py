@@ -15,6 +15,7 @@ from attacks.engine import Loss, cross_entropy, frozen
 from .backbone import Backbone
 from .checks import check_settings, check_size, check_task
 from .course import Augment, Course
+from .fingerprints import fingerprints
 from .history import History
 from .program import Program
 
@@ -57,7 +58,7 @@ def fit(
     seed: int = 0,
     progress: bool | None = None,
 ) -> History:
-    """Train a program on a frozen model, from the start, and leave in it what was learned.
+    """Train a program on a frozen model, from the start, and leave in it what was learned, and from which samples.
 
     One pass over the unchanged samples gives the mapping its first statistics and says what it reaches alone. Then each
     epoch takes one forward and one backward pass a sample; a mapping that is found anew each epoch uses the outputs of
@@ -113,6 +114,8 @@ def fit(
             bar.set_postfix_str(str(course.epochs[-1]))
         backbone = Backbone.of(model, outputs=len(course.tensors["matrix"]))
     program.tensors, program.backbone, program.metrics = course.kept_tensors, backbone, {}
+    labelled = (samples,) if validation is None else (samples, validation[0])
+    program.fingerprints = torch.cat([fingerprints(part) for part in labelled]).unique()
     program.training = {
         "samples": len(samples),
         "validation_samples": 0 if validation is None else len(validation[0]),

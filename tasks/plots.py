@@ -5,6 +5,7 @@ They take the results as :func:`tasks.demo` writes them, and need no display.
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -71,7 +72,7 @@ def draw_program(figure: "FigureBase", look: Look) -> None:
     grid = right.subplots(3, len(look.samples), squeeze=False)
     for column in range(len(look.samples)):
         _show(grid[0, column], look.samples[column])
-        _show(grid[1, column], look.before[column], _short(look.taken_for[column], 16))
+        _show(grid[1, column], look.before[column], _in_lines(look.taken_for[column]))
         _show(grid[2, column], look.after[column], f"read as {look.read_as[column]}")
     for row, name in enumerate(("sample", "without\nprogram", "with\nprogram")):
         grid[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=8, fontsize=9)
@@ -99,7 +100,7 @@ def mapping(mapped: Mapping[str, Any]) -> bytes:
     drawn = axes.imshow(
         weights, cmap="RdBu" if signed else "Blues", vmin=-limit if signed else 0, vmax=limit, aspect="auto"
     )
-    sources = [_short(name, 22) for name in mapped["sources"]]
+    sources = [_short(name, 30) for name in mapped["sources"]]
     axes.set_xticks(range(len(sources)), sources, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_yticks(range(len(weights)), [_short(name, 22) for name in mapped["targets"]])
     axes.set(ylabel="target class", xlabel="the frozen network's own classes")
@@ -224,6 +225,10 @@ def power_of_ten(bits: float) -> str:
 def _short(name: str, most: int) -> str:
     name = name.split(",")[0]
     return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _in_lines(name: str) -> str:
+    return textwrap.fill(name.split(",")[0], 16, max_lines=3, placeholder="…")
 
 
 def _bare(axes: "Axes") -> None:

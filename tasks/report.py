@@ -39,12 +39,13 @@ def html(results: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
     }
     environment.filters |= filters
     cells = results["card"]["cells"]
+    attacks = [cell for cell in cells if cell["level"] == 2 and cell["rate"]]
     rates = {"program": results["reprogram"]["rate"], **results["baselines"]["rates"]}
     return environment.get_template("report.html").render(
         results=results,
         plots=plots,
         clean=next(cell for cell in cells if cell["level"] == 0),
-        attacks=[cell for cell in cells if cell["level"] == 2 and cell["rate"]],
+        attacks=sorted(attacks, key=lambda cell: cell["rate"]["value"], reverse=True),
         methods=[(name, label, rates[name], MEANINGS[name]) for name, label in METHODS.items()],
     )
 

@@ -98,6 +98,7 @@ def test_the_program_in_the_folder_has_the_accuracy_that_is_reported(done: tuple
     rate = accuracy(program.attach(tiny()), task.test.inputs, task.test.labels)
     assert rate.to_dict() == read(folder)["reprogram"]["rate"]
     assert program.metrics["test accuracy"] == rate
+    assert program.seen(task.train.inputs).all() and not program.seen(task.test.inputs).any()
 
 
 def test_key_and_mark_in_the_folder_find_nothing_in_another_classifier(done: tuple[Path, dict[str, Any]]) -> None:

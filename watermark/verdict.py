@@ -112,16 +112,21 @@ class Verdict(Count):
         return (1 + sum(wrong.matches >= self.matches for wrong in self.wrong_keys)) / (1 + len(self.wrong_keys))
 
     def sentence(self) -> str:
-        """The verdict in words, with what it bounds and what it does not."""
+        """The verdict in words, with what it bounds and what it does not.
+
+        Example:
+            >>> verdict = Verdict(matches=2, n=20, classes=10, alpha=1e-6, distinct_answers=1, refused=0, error="",
+            ...     queries=20, wrong_keys=(), unmarked=None, clean=None, commitment="c0ffee", mark="a1b2c3")
+            >>> "The suspect gave the same answer to all triggers that it answered" in verdict.sentence()
+            True
+        """
         lines = [
             f"{'Verified' if self.verified else 'Not verified'} at alpha = {self.alpha:g}: "
             f"{self.matches} of {self.n} keyed labels matched ({self.needed} needed, "
             f"{self.n / self.classes:.1f} expected by chance), p = 2^-{self.bits:.1f}, {self.queries} queries."
         ]
         if self.distinct_answers < 2:
-            lines.append(
-                f"The suspect gave {self.distinct_answers} different answers to all triggers: it is never verified."
-            )
+            lines.append("The suspect gave the same answer to all triggers that it answered, so it is never verified.")
         if self.refused:
             lines.append(
                 f"{self.refused} triggers had no valid answer and count as misses (first reason: {self.error})."

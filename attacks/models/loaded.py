@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..engine import device_of
 from ..engine.checks import TOLERANCE
 from ..engine.frozen import frozen
 from ..errors import InputError
@@ -211,7 +212,7 @@ def batched_logits(model: nn.Module, images: Tensor, *, batch_size: int = 128, p
     """
     if batch_size < 1 or len(images) == 0:
         raise InputError(f"{len(images)} images in batches of {batch_size}: both must be at least 1.")
-    device = next(chain(model.parameters(), model.buffers()), images).device
+    device = device_of(model, images)
     with frozen(model), torch.no_grad():
         batches = tqdm(images.split(batch_size), disable=not progress, desc="logits", unit="batch")
         return torch.cat([_at_least_float32(model(batch.to(device)).to(images.device)) for batch in batches])

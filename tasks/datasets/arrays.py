@@ -40,8 +40,10 @@ def arrays(path: Path) -> Pool:
             f"{path} holds more than this machine's memory ({error}): give fewer or smaller images."
         ) from error
     except UNREADABLE as error:
+        # NumPy's ValueErrors are about pickles, and advise to read them.
+        reason = "it is no archive, a damaged one, or holds Python objects" if isinstance(error, ValueError) else error
         raise InputError(
-            f"{path} cannot be read as an .npz file of plain arrays ({error}): write it with "
+            f"{path} cannot be read as an .npz file of plain arrays ({reason}): write it with "
             "numpy.savez_compressed(path, x=images, y=labels), without objects."
         ) from error
     images, labels, parts = [], [], []

@@ -64,6 +64,6 @@ def _pool(source: str | os.PathLike[str], size: int | None) -> tuple[str, Pool]:
         return path.stem, arrays(path)
     near = get_close_matches(str(source), BUILT_IN, n=1)
     raise InputError(
-        f"There is no task {str(source)!r}{f'; did you mean {near[0]!r}?' if near else ':'} Give "
+        f"There is no task {str(source)!r}{f'; did you mean {near[0]!r}? Give' if near else ': give'} "
         f"{' or '.join(map(repr, BUILT_IN))}, a folder with one sub-folder of images a class, or an .npz file."
     )

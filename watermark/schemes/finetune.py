@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from attacks.engine import Rate, check_samples, frozen, weights_hash
+from attacks.engine import Rate, check_samples, device_of, frozen, weights_hash
 from attacks.errors import InputError
 from attacks.models import batched_logits
 
@@ -82,9 +82,9 @@ def embed(
         10
     """
     _check(mark, inputs, validation, steps, batch_size, trigger_batch_size)
-    home = next((weight.device for weight in model.parameters()), None)
-    if home is None:
+    if next(model.parameters(), None) is None:
         raise InputError("The model has no weights that could carry a mark: give a trained torch classifier.")
+    home = device_of(model)
     marked, triggers = copy.deepcopy(model).to(device or home), mark.triggers(key)
     goals = _outputs(marked, inputs, mark.classes)
     before, clean_before = _measure(marked, triggers, validation)
@@ -116,7 +116,7 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 def _train(marked: nn.Module, clean: Batches, keyed: Batches, steps: int, learning_rate: float, progress: bool) -> None:
     weights = [weight for weight in marked.parameters() if weight.requires_grad]
-    device = weights[0].device
+    device = device_of(marked)
     optimizer = torch.optim.Adam(weights, lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in tqdm(range(steps), disable=not progress, unit="step"):
