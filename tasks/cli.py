@@ -17,8 +17,8 @@ from attacks.errors import InputError, RepromarkError
 from attacks.files import read_json
 
 from .commands import COMMANDS, Command, Group, Outcome
-from .files import make_folder, to_json, write_text
-from .parser import Parser, summary
+from .files import make_folder, to_json, unmade_if_empty, write_text
+from .parser import Parser, refuse_empty, summary
 from .progress import plain_progress, say
 from .release import release
 
@@ -65,32 +65,41 @@ def run(words: list[str]) -> int:
     common = {key: settings.pop(key) for key in list(settings) if key not in inspect.signature(command).parameters}
     if settings.get("device") == "auto":
         settings["device"] = best_device()
-    to_stdout = common["json"] == "-"
-    if common["json"] is not None and not to_stdout:
-        _check_json_place(Path(common["json"]), settings.get("out"))
-    for place in (common.get("out"), None if to_stdout or not common["json"] else Path(common["json"]).parent):
-        if place is not None:
-            make_folder(place)
+    own, out, to_stdout = settings.get("out"), common.get("out"), common["json"] == "-"
+    file = None if to_stdout or common["json"] is None else Path(common["json"])
+    _check_places(own or out, file, own)
+    folders = [folder for folder in (out, file and file.parent) if folder is not None]
     began = time.perf_counter()
-    with redirect_stdout(sys.stderr) if to_stdout else nullcontext():
-        switch = {"progress": True} if "progress" in inspect.signature(command).parameters else {}
-        outcome = command(**settings, **switch)
-        print(outcome.text)
-    data = {"command": name, "settings": settings, "seconds": time.perf_counter() - began, **outcome.data}
-    _write(data, outcome, common)
+    with unmade_if_empty(*folders, *([own] if own else [])):
+        for folder in folders:
+            make_folder(folder)
+        with redirect_stdout(sys.stderr) if to_stdout else nullcontext():
+            switch = {"progress": True} if "progress" in inspect.signature(command).parameters else {}
+            outcome = command(**settings, **switch)
+            print(outcome.text)
+        data = {"command": name, "settings": settings, "seconds": time.perf_counter() - began, **outcome.data}
+        _write(data, outcome, common)
     return outcome.code
 
 
-def _check_json_place(path: Path, out: str | None) -> None:
-    """Refuse, before the work, a place where the results would replace something that is not a command's results.
+def _check_places(folder: str | None, file: Path | None, own: str | None) -> None:
+    """Refuse, before the work, places where the results would replace something that is not a command's results.
+
+    Args:
+        folder: of results.json, if any.
+        file: of ``--json``, if any.
+        own: where the command itself writes, if it does.
 
     Raises:
-        InputError: a folder stands there, a file that holds no results, or the command's own output will.
+        InputError: a folder stands at the file's place, a file that holds no results, or the command's own output will.
     """
-    if path.is_dir() or (out is not None and path.resolve() == Path(out).resolve()):
-        raise InputError(f"--json {path} is a folder, or the place of this command's own output: name another file.")
-    if path.exists() and "command" not in read_json(path):
-        raise InputError(f"--json {path} is a file that no command wrote its results to: name another, or remove it.")
+    if file and (file.is_dir() or (own is not None and file.resolve() == Path(own).resolve())):
+        raise InputError(f"--json {file} is a folder, or the place of this command's own output: name another file.")
+    if file and file.exists() and "command" not in read_json(file):
+        raise InputError(f"--json {file} is a file that no command wrote its results to: name another, or remove it.")
+    results = None if folder is None else Path(folder) / "results.json"
+    if results and results.is_file() and read_json(results).keys().isdisjoint({"command", "kind"}):
+        raise InputError(f"{results} is a file that no command wrote: choose another --out, or remove it.")
 
 
 def _write(data: dict[str, Any], outcome: Outcome, common: dict[str, Any]) -> None:
@@ -109,27 +118,32 @@ def parse(words: list[str]) -> tuple[str, Command, dict[str, Any]]:
     Raises:
         UsageError: the words name none, or its settings do not fit.
     """
-    chosen = build().parse_args(words)
+    chosen = build(words).parse_args(words)
     name, entry = chosen.command, COMMANDS[chosen.command]
     settings = chosen[name]
     if isinstance(entry, Group):
         entry, settings, name = entry[settings.command], settings[settings.command], f"{name} {settings.command}"
-    return name, entry, settings.as_dict()
+    refuse_empty(given := settings.as_dict())
+    return name, entry, given
 
 
-def build() -> Parser:
-    """The parser of all commands."""
+def build(words: list[str]) -> Parser:
+    """The parser of all commands; only those among the words get their options, whose choices may need an import."""
+
+    def made(name: str, command: Command) -> Parser:
+        return leaf(command) if name in words else Parser(description=summary(command))
+
     parser = Parser(prog="repromark", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"repromark {release()}")
     parser.add_commands(
         {
-            name: Parser(description=entry.summary) if isinstance(entry, Group) else leaf(entry)
+            name: Parser(description=entry.summary) if isinstance(entry, Group) else made(name, entry)
             for name, entry in COMMANDS.items()
         }
     )
     for name, entry in COMMANDS.items():
         if isinstance(entry, Group):
-            parser.commands[name].add_commands({word: leaf(command) for word, command in entry.items()})
+            parser.commands[name].add_commands({word: made(word, command) for word, command in entry.items()})
     return parser
 
 
@@ -164,7 +178,3 @@ def warnings_as_lines() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *rest: say(f"Warning: {message}")
         yield
-
-
-if __name__ == "__main__":
-    sys.exit(main())

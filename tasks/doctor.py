@@ -22,6 +22,7 @@ from attacks._sisters import HOME, SISTERS, shadow
 
 LIBRARIES = {
     "accelerate": "accelerate",
+    "httpx2": "httpx2",
     "huggingface_hub": "huggingface_hub",
     "jinja2": "jinja2",
     "jsonargparse": "jsonargparse",
@@ -244,7 +245,7 @@ def check_hub() -> Finding:
         from huggingface_hub import constants
     except ImportError as error:
         return Finding("hub", False, f"huggingface_hub cannot be imported ({error})")
-    state = "offline (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else "online"
+    state = "offline (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else "downloads allowed"
     cache = Path(constants.HF_HUB_CACHE)
     note = "" if writable(cache) else ", which cannot be written: set HF_HOME to download models"
     return Finding("hub", True, f"{state}, cache in {cache}{note}")

@@ -3,7 +3,8 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,28 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     if not os.access(path, os.W_OK | os.X_OK):
         raise InputError(f"The folder {path} cannot be written: choose another one.")
     return path
+
+
+@contextmanager
+def unmade_if_empty(*folders: str | os.PathLike[str]) -> Iterator[None]:
+    """Inside, folders are made for results; when the work fails, those that are new and still empty are removed.
+
+    Args:
+        folders: those that may be made; the folders above them, where they are new too, go with them.
+
+    Example:
+        >>> import tempfile
+        >>> new = Path(tempfile.mkdtemp(), "new")
+        >>> with suppress(InputError), unmade_if_empty(new / "results"):
+        ...     raise InputError(f"{make_folder(new / 'results')} was made, but the work fails.")
+        >>> new.exists()
+        False
+    """
+    new = [place for folder in map(Path, folders) for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        for place in new:
+            with suppress(OSError):  # it was never made, or holds something
+                place.rmdir()
+        raise

@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any, NoReturn, get_origin
+from typing import Annotated, Any, Literal, NoReturn, get_origin
 
 import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentParser
@@ -48,14 +48,22 @@ class Parser(ArgumentParser):
         return super().add_argument(*names, **options)
 
     def add_function(self, function: Callable[..., Any], *, skip: set[str]) -> None:
-        """Add a function's parameters: keyword-only ones as options, the others as positional arguments."""
-        parameters = inspect.signature(function).parameters.values()
-        positional = [parameter for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+        """Add a function's parameters: keyword-only ones as options, the others as positional arguments.
+
+        An option annotated ``Annotated[str, names]`` takes one of the words that ``names()`` gives.
+        """
         described = {one.arg_name: one.description for one in docstring_parser.parse(function.__doc__ or "").params}
-        for parameter in positional:
-            many = {"nargs": "+"} if get_origin(parameter.annotation) is list else {}
-            self.add_argument(parameter.name, help=described.get(parameter.name), **many)
-        self.add_function_arguments(function, as_group=False, skip={*skip, *(one.name for one in positional)})
+        for name, parameter in inspect.signature(function).parameters.items():
+            kind, text = parameter.annotation, described.get(name)
+            if name in skip:
+                continue
+            if parameter.kind is not parameter.KEYWORD_ONLY:
+                self.add_argument(name, help=text, **({"nargs": "+"} if get_origin(kind) is list else {}))
+                continue
+            if get_origin(kind) is Annotated:
+                kind = Literal[tuple(kind.__metadata__[0]())]
+            given = {"required": True} if parameter.default is parameter.empty else {"default": parameter.default}
+            self.add_argument(f"--{name}", type=kind, help=text, **given)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Refuse what was given.
@@ -70,6 +78,20 @@ class Parser(ArgumentParser):
                 parser = parser.commands[word]
         options = [option for action in parser._actions for option in action.option_strings]
         raise UsageError(f"{sentence(text, options, list(parser.commands))} `{parser.prog} --help` tells more.") from ex
+
+
+def refuse_empty(settings: Mapping[str, Any]) -> None:
+    """Refuse a setting that is an empty text, which as a path would mean the working folder.
+
+    Raises:
+        UsageError: naming the first one.
+
+    Example:
+        >>> refuse_empty({"task": "digits", "size": None})
+    """
+    for name, value in settings.items():
+        if isinstance(value, str) and not value.strip():
+            raise UsageError(f"`{name.replace('_', '-')}` is empty: give it a value, or leave it out.")
 
 
 def summary(function: Callable[..., Any]) -> str:

@@ -13,13 +13,18 @@ import torch
 from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessorPil
 
 from tasks import cli
+from watermark import Mark
 
 ROOT = Path(cli.__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``model`` (three classes), ``wide`` (oblong input), ``task.npz``, ``four.npz``, ``program`` and ``owner.key``."""
+    """What the commands below are given.
+
+    ``model`` (three classes), ``wide`` (oblong input), the tasks ``two.npz``, ``task.npz`` (three) and ``four.npz``,
+    ``program``, ``owner.key``, ``mark-of-four``, and two folders of earlier results, ``marked`` and ``foreign``.
+    """
     folder = tmp_path_factory.mktemp("things")
     torch.manual_seed(0)
     config = ResNetConfig(embedding_size=4, hidden_sizes=[4], depths=[1], layer_type="basic", num_labels=3)
@@ -28,7 +33,12 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ViTImageProcessorPil(size={"height": 8, "width": width}).save_pretrained(folder / name)
     images = np.random.default_rng(0).integers(0, 256, (60, 6, 6, 3)).astype(np.uint8)
     np.savez(folder / "task.npz", x=images, y=np.arange(60) % 3)
+    np.savez(folder / "two.npz", x=images, y=np.arange(60) % 2)
     np.savez(folder / "four.npz", x=images, y=np.arange(60) % 4)
+    Mark(family="shapes", classes=4, shape=(3, 6, 6)).save_pretrained(folder / "mark-of-four")
+    (folder / "marked" / "mark").mkdir(parents=True)
+    (folder / "foreign").mkdir()
+    (folder / "foreign" / "results.json").write_text('{"of": "somebody else"}')
     home = Path.cwd()
     os.chdir(folder)
     try:
@@ -70,7 +80,7 @@ ATTACK = "attack evaluate --task task.npz --samples 5 --out c"
     ("words", "sentence"),
     [
         # the words themselves
-        ("", "Missing: a command, one of demo, doctor, reprogram, watermark, attack, run."),
+        ("", "Missing: a command, one of demo, doctor, reprogram, watermark, attack"),
         ("reprogram", "Missing: a command, one of fit, evaluate, predict. `repromark reprogram --help`"),
         ("reprogam", "There is no command reprogam; did you mean reprogram?"),
         ("xyz", "There is no command xyz: use 'demo'"),
@@ -86,6 +96,12 @@ ATTACK = "attack evaluate --task task.npz --samples 5 --out c"
         (f"{FIT} --learning-rate fast", "--learning-rate is fast, but must be a float."),
         # tasks and models
         (f"{FIT} --task dgits", "There is no task 'dgits'"),
+        (f"{FIT} --task=", "`task` is empty: give it a value, or leave it out."),
+        (f"{FIT} --model=", "`model` is empty"),
+        (f"{FIT} --image-size 100000", "--image-size is 100000, but must be 1 to 4096 pixels."),
+        (f"{FIT} --size 100000", "--size is 100000, but must be 1 to 4096 pixels."),
+        (f"{FIT} --learning-rate 0", "--learning-rate is 0.0, but must be a finite number above 0."),
+        (f"{FIT} --mapping-learning-rate .inf", "--mapping-learning-rate is inf, but must be a finite number above 0."),
         (f"{FIT} --shots 100", "but shots=100: add samples, or ask for fewer shots."),
         (f"{FIT} --model modle", "There is no model 'modle'"),
         (f"{FIT} --device cuda:99", "device='cuda:99' is not there"),
@@ -99,19 +115,31 @@ ATTACK = "attack evaluate --task task.npz --samples 5 --out c"
         # programs
         ("reprogram evaluate --program nowhere", "nowhere"),
         ("reprogram evaluate --program program --task four.npz", "tells 3 classes apart, but the task four has 4"),
-        ("reprogram evaluate --program program --test 501", "500 test samples were set aside when"),
-        (f"{ATTACK} --program program --samples 501", "500 test samples were set aside when"),
+        ("reprogram evaluate --program program --test 0", "--test is 0, but must be at least 1."),
         ("reprogram predict none.png --program program", "there is no such file"),
         # watermarks
         ("watermark keygen --out owner.key", "exists already and a key is never overwritten"),
         (f"{EMBED} --key none.key", "There is no key file at none.key"),
+        (f"{VERIFY} --key none.key", "`repromark watermark keygen --out none.key`"),
+        (f"{VERIFY} --mark mark-of-four", "model tells 3 classes apart, but the mark was made for 4"),
+        (f"{EMBED} --learning-rate .nan", "--learning-rate is nan, but must be a finite number above 0."),
+        (f"{EMBED} --task two.npz", "tells 3 classes apart, but the task two has 2"),
+        # no model of this name is looked for: the refusal comes first
+        (f"{EMBED} --model nothing --triggers 12", "12 triggers over 3 classes cannot reach alpha=1e-06"),
+        (f"{EMBED} --model nothing --triggers 0", "--triggers is 0, which could never be verified"),
+        (f"{EMBED} --model nothing --out marked", "marked/mark is there already and would be lost: choose another"),
         (f"{EMBED} --task four.npz", "tells 3 classes apart, but the task four has 4"),
         (f"{EMBED} --family blend --validation 1", "at least 2 images of the task"),
         (f"{EMBED} --family dots", "--family is dots, but must be one of 'blend', 'shapes'."),
         (VERIFY, "There is no mark in mark"),
         # attacks
-        (ATTACK, "Give either `--model` or `--program`"),
-        (f"{ATTACK} --model model --program program", "Give either `--model` or `--program`"),
+        (ATTACK, "Give `--model` or `--program`"),
+        (f"{ATTACK} --model model --linf 8", "--linf holds the radius 8, but images lie in [0, 1]"),
+        (f"{ATTACK} --model model --linf 8/255,8", "write 8 of 255 levels as 8/255."),
+        (f"{ATTACK} --model model --linf 1e999", "'1e999' is not the list"),
+        (f"{ATTACK} --model model --samples 0", "--samples is 0, but must be at least 1."),
+        (f"{ATTACK} --model model --task four.npz", "tells 3 classes apart, but the task four has 4"),
+        (f"{ATTACK} --model model --task two.npz", "tells 3 classes apart, but the task two has 2"),
         (f"{ATTACK} --model model --linf wide", "'wide' is not the list needed here: write it like 0.5,1"),
         (f"{ATTACK} --model model --l2 1/0", "'1/0' is not the list"),
         (f"{ATTACK} --model model --severities 1.5", "'1.5' is not the list needed here: write it like 1,3,5"),
@@ -119,8 +147,11 @@ ATTACK = "attack evaluate --task task.npz --samples 5 --out c"
         (f"{ATTACK} --model model --severities 6", "severity=6 is not possible"),
         # places
         (f"{FIT} --no-baselines --out task.npz", "The folder task.npz cannot be made"),
+        ("reprogram fit --model nothing --out model", "--out model holds no whole program, but config.json"),
+        ("reprogram evaluate --program nothing --out foreign", "foreign/results.json is a file that no command wrote"),
         ("doctor --out task.npz/x", "The folder task.npz/x cannot be made"),
-        ("run r.yaml --out task.npz", "There is no recipe"),
+        ("run r.yaml --out task.npz", "There is no recipe r.yaml: give a YAML file, or the name"),
+        ("run digits-mapping", "or the name of one that comes along, digits-mappings."),
         ("doctor --json task.npz/x.json", "The folder task.npz cannot be made"),
     ],
 )  # fmt: skip
@@ -145,6 +176,37 @@ def test_a_program_that_does_not_name_its_task_is_refused(refused: Callable[[str
     del program.training["task"]
     program.save_pretrained(tmp_path / "own")
     refused("reprogram evaluate --program own", "does not say which task it was trained on: give `--task`")
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"test": None}, "test"), ({"shape": [3, 6]}, "shape"), ({"source": 1, "size": "x"}, "source and size")],
+)
+def test_a_program_whose_config_says_half_of_its_task_is_refused(
+    refused: Callable[[str, str], None], tmp_path: Path, changed: dict[str, object], named: str
+) -> None:
+    from reprog import Program
+
+    program = Program.from_pretrained("program")
+    program.training["task"] |= changed
+    program.save_pretrained(tmp_path / "own")
+    refused("reprogram evaluate --program own", f"config.json lacks a usable {named} under training, task: get a fresh")
+    refused("reprogram predict none.png --program own", f"lacks a usable {named}")
+    program.training["task"] = {"source": "task.npz"}
+    program.save_pretrained(tmp_path / "own")
+    refused("reprogram evaluate --program own", "lacks a usable shape and shots and test and size")
+
+
+def test_a_failed_command_leaves_no_empty_folders(refused: Callable[[str, str], None], tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    before = sorted(tmp_path.iterdir())
+    refused(f"{FIT} --model nothing --out a/b", "There is no model 'nothing'")
+    refused("reprogram evaluate --program nothing --out a/b --json c/d/e.json", "nothing")
+    refused(f"{FIT} --model nothing --out old", "There is no model 'nothing'")
+    (tmp_path / "r.yaml").write_text(json.dumps(GOOD | {"base": {"model": "nothing"}}))
+    refused("run r.yaml", "There is no model 'nothing'")
+    refused("run r.yaml --out a", "There is no model 'nothing'")
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "r.yaml"])
 
 
 def test_a_changed_model_is_refused(refused: Callable[[str, str], None], tmp_path: Path) -> None:
@@ -187,7 +249,8 @@ GOOD = {
         ({"sedes": [0]}, "`sedes` in r.yaml is not a recipe's key: use `seeds`."),
         ({"zzz": 0}, "`zzz` in r.yaml is not a recipe's key: use one of base, grid, job, name, seeds, version."),
         ({"version": 2}, "has version 2, but this repromark reads 1"),
-        ({"version": "one"}, "`version` is 'one' in r.yaml: it must be a int"),
+        ({"version": "one"}, "`version` is 'one' in r.yaml: it must be a whole number."),
+        ({"version": True}, "`version` is True in r.yaml: it must be a whole number."),
         ({"name": "a/b"}, "`name` is 'a/b' in r.yaml: it names a folder"),
         ({"job": "reprogam"}, "`job` is 'reprogam' in r.yaml: use `reprogram`."),
         ({"seeds": []}, "`seeds` is [] in r.yaml: it must list different whole numbers"),
@@ -197,7 +260,8 @@ GOOD = {
         ({"seeds": None}, "`seeds` is None in r.yaml: it must be a list"),
         ({"base": {"epoch": 1}}, "`epoch` in r.yaml is not a setting of the job reprogram: use `epochs`."),
         ({"base": {"model": "model", "seed": 1}}, "`seed` in r.yaml is not a setting of the job reprogram"),
-        ({"base": {"model": "model", "epochs": "x"}}, "--epochs is x, but must be an int."),
+        ({"base": {"model": "model", "epochs": "x"}}, "--epochs is x, but must be an int. `repromark reprogram fit -"),
+        ({"base": {"model": "model", "task": ""}}, "`task` is empty: give it a value, or leave it out."),
         ({"base": {}}, "Missing: --model."),
         ({"grid": {"labels": "blm"}}, "`grid: labels` is 'blm' in r.yaml: it must list different values"),
         ({"grid": {"labels": []}}, "`grid: labels` is []"),
@@ -295,6 +359,13 @@ def test_every_command_has_help(words: str, capsys: pytest.CaptureFixture[str]) 
         assert all(f"--{name}" in out for name in ("out", "json", "seed", "device", "debug"))
         options = [line.split() for line in out.splitlines() if line.startswith("  -")]
         assert "(type:" not in {entry[2] for entry in options if len(entry) > 2}, "an option without a description"
+
+
+def test_help_lists_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["reprogram", "fit", "--help"])
+    assert "{rlm,flm,ilm,blm,blm+,linear}" in (out := capsys.readouterr().out) and "{frame,full-image}" in out
+    cli.main(["watermark", "embed", "--help"])
+    assert "{blend,shapes}" in capsys.readouterr().out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,3 +100,8 @@ def test_sizes_are_pairs():
     assert as_size(5) == (5, 5) and as_size([5, 6]) == (5, 6)
     with pytest.raises(InputError, match="one number"):
         as_size((True, 0))
+
+
+def test_a_side_that_would_fill_the_memory_is_refused():
+    with pytest.raises(InputError, match="beyond 4096 pixels"):
+        as_size(100_000)

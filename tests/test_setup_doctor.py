@@ -130,6 +130,15 @@ def test_unsupported_python(monkeypatch):
     assert not doctor.check_python().ok
 
 
+def test_the_hub_is_said_to_be_allowed_and_not_to_be_reached(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert doctor.check_hub().text.startswith("downloads allowed, cache in ")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert doctor.check_hub().text.startswith("offline (HF_HUB_OFFLINE is set), cache in ")
+
+
 def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
     assert doctor.check_folder(tmp_path / "not" / "yet").ok
     monkeypatch.setattr(doctor.os, "access", lambda *_: False)

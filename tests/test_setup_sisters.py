@@ -88,12 +88,19 @@ def python(code: str, first: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env, cwd=first)
 
 
-@pytest.mark.parametrize("package", ["reprog", "watermark", "tasks"])
+@pytest.mark.parametrize("package", ["reprog", "watermark"])
 def test_real_import_beside_a_foreign_attacks(package, tmp_path):
     (tmp_path / "attacks.py").write_text("")
     said = python(f"import {package}", tmp_path).stderr.splitlines()[-1]
     assert said.startswith(f"ImportError: {package} needs repromark's package attacks")
     assert str(tmp_path / "attacks.py") in said
+
+
+def test_tasks_imports_nothing_so_that_the_command_line_can_tell():
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, tasks.__main__; sys.exit('attacks' in sys.modules)"], cwd=ROOT
+    )
+    assert done.returncode == 0
 
 
 def test_doctor_runs_beside_a_foreign_watermark_and_names_it(tmp_path):

@@ -41,6 +41,11 @@ def test_wheel_holds_every_module_and_says_that_it_is_typed(wheel):
     assert modules == {name for name in names if name.endswith(".py")}
 
 
+def test_wheel_holds_the_files_that_are_no_modules(wheel):
+    files = {"tasks/experiments/digits-mappings.yaml", "tasks/templates/report.html", "attacks/models/imagenet_classes.txt"}
+    assert files <= set(wheel.namelist())
+
+
 def test_wheel_metadata(wheel):
     (place,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     metadata = message_from_bytes(wheel.read(place))
@@ -49,7 +54,7 @@ def test_wheel_metadata(wheel):
     assert metadata["License-File"] == "LICENSE"
     assert set(metadata["Requires-Python"].split(",")) == {">=3.11", "<3.14"}
     entry = wheel.read(place.replace("METADATA", "entry_points.txt")).decode()
-    assert "repromark = tasks.cli:main" in entry
+    assert "repromark = tasks.__main__:main" in entry
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -65,6 +70,11 @@ def test_constraints_pin_every_direct_dependency_and_nothing_local():
     assert [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9.]+", pin)] == []
     extras = [requirement for group in PROJECT["optional-dependencies"].values() for requirement in group]
     assert names(pins) == names(PROJECT["dependencies"] + extras)
+
+
+def test_jsonargparse_is_at_least_the_version_whose_messages_were_tested():
+    pinned = re.search(r"^jsonargparse==(\d+\.\d+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned and f"jsonargparse[signatures]>={pinned[1]}" in PROJECT["dependencies"]
 
 
 def test_doctor_looks_at_every_core_dependency():

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attacks.engine import Rate
 from attacks.errors import InputError
 from tasks import experiments
-from tasks.experiments import Cell, Recipe, markdown, read_recipe, rows
+from tasks.experiments import Cell, Recipe, Row, markdown, read_recipe, rows
 
 
 def recipe(**changed: object) -> Recipe:
@@ -24,8 +26,8 @@ def test_cells_are_the_product_of_grid_and_seeds() -> None:
 
 
 def test_a_cell_is_known_by_its_settings_and_not_by_how_they_are_written() -> None:
-    plain, told = recipe().cells()[0], recipe(base={"model": "m", "epochs": 20}, grid={"shots": [20]}).cells()[0]
-    assert plain.settings["epochs"] == 20 and plain.id == told.id
+    plain, told = recipe().cells()[0], recipe(base={"model": "m", "epochs": 5}, grid={"shots": [20]}).cells()[0]
+    assert plain.settings["epochs"] == 5 and plain.id == told.id
     assert (
         len({recipe(base={"model": "m", "epochs": n}, seeds=(s,)).cells()[0].id for n in (1, 2) for s in (0, 1)}) == 4
     )
@@ -72,6 +74,15 @@ def test_values_have_the_types_of_the_options() -> None:
 def test_the_recipe_that_comes_along_can_be_read() -> None:
     made = read_recipe(Path(experiments.__file__).parent / "digits-mappings.yaml")
     assert made.name == "digits-mappings" and len(made.cells()) == 8
+    assert read_recipe("digits-mappings") == made
+
+
+def test_a_file_of_ones_own_comes_before_a_recipe_that_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("digits-mappings").write_text("{version: 1, name: mine, job: reprogram, seeds: [0], base: {model: m}}")
+    assert read_recipe("digits-mappings").name == "mine"
 
 
 def done(name: str, labels: str, seed: int, right: int) -> tuple[Cell, dict[str, Rate]]:
@@ -84,9 +95,28 @@ def test_the_mean_is_over_seeds_and_the_interval_of_the_shared_samples() -> None
     first, second, last = rows(cells)
     assert (first.mean, first.lowest, first.highest) == pytest.approx((0.84, 0.8, 0.88))
     assert (first.seeds, first.n) == (2, 50)
-    assert (first.low, first.high) == Rate(42, 50).interval
+    assert (first.low, first.high) == pytest.approx(Rate(42, 50).interval)
     assert (second.varied, second.mean, second.seeds) == ({"labels": "b"}, 0.4, 2)
     assert (last.rate, last.varied, last.mean) == ("majority", {}, 0.1)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 1), (0, 50), (1, 3), (42, 50), (50, 50), (499, 500)])
+def test_of_one_seed_the_interval_is_the_rates_own(successes: int, n: int) -> None:
+    rate = Rate(successes, n)
+    row = Row.over("program", {}, [rate])
+    assert (row.mean, row.low, row.high) == pytest.approx((rate.value, *rate.interval), abs=1e-12)
+
+
+@given(st.integers(1, 60), st.lists(st.integers(0, 60), min_size=1, max_size=5))
+def test_a_mean_lies_in_its_interval_and_moves_with_it(n: int, successes: list[int]) -> None:
+    rates = [Rate(min(each, n), n) for each in successes]
+    row = Row.over("program", {}, rates)
+    assert 0 <= row.low <= row.mean <= row.high <= 1
+    total = sum(rate.successes for rate in rates)
+    if total < n * len(rates):  # one sample more, in one seed alone, already shows
+        best = next(place for place, rate in enumerate(rates) if rate.successes < n)
+        more = Row.over("program", {}, [*rates[:best], Rate(rates[best].successes + 1, n), *rates[best + 1 :]])
+        assert more.mean > row.mean and more.low > row.low and more.high > row.high
 
 
 def test_the_first_rate_keeps_its_rows_even_where_all_are_equal() -> None:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from attacks.engine import Rate
 from attacks.errors import InputError
 from tasks import progress
-from tasks.files import make_folder, to_json, write_text
+from tasks.files import make_folder, to_json, unmade_if_empty, write_text
 
 
 def test_json_is_strict() -> None:
@@ -51,6 +51,21 @@ def test_a_folder_for_results_is_made_or_refused_before_the_work(
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(InputError, match="cannot be written: choose another one"):
         make_folder(tmp_path)
+
+
+@pytest.mark.parametrize("error", [InputError, KeyboardInterrupt])
+def test_folders_go_again_when_the_work_fails_and_they_are_empty(tmp_path: Path, error: type[BaseException]) -> None:
+    (tmp_path / "old").mkdir()
+    places = tmp_path / "new" / "a", tmp_path / "kept", tmp_path / "old", tmp_path / "never"
+    with pytest.raises(error), unmade_if_empty(*places):
+        for place in places[:3]:
+            make_folder(place)
+        write_text(places[1] / "results.json", "{}")
+        raise error
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["kept", "old"]
+    with unmade_if_empty(tmp_path / "new"):
+        make_folder(tmp_path / "new")
+    assert (tmp_path / "new").is_dir()
 
 
 def test_bars_become_plain_lines() -> None:

@@ -168,3 +168,10 @@ def test_refused_arguments(digits):
         embed(network(norm=False), mark, KEY, images[:9, :, :4])
     with pytest.raises(InputError, match="labels contain -1"):
         embed(network(norm=False), mark, KEY, images[:9], validation=(images[:9], labels[:9] * 0 - 1))
+
+
+@pytest.mark.parametrize("rate", [0, -1e-3, float("nan")])
+def test_a_learning_rate_that_is_none_is_refused(rate):
+    mark = Mark(family="shapes", n=10, classes=2, shape=(1, 8, 8), nonce="example")
+    with pytest.raises(InputError, match="is no rate"):
+        embed(nn.Linear(1, 1), mark, KEY, torch.rand(4, 1, 8, 8), learning_rate=rate)

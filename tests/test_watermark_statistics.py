@@ -60,6 +60,10 @@ def test_one_match_fewer_than_needed_is_too_few(n, classes, alpha):
 def test_an_alpha_out_of_reach_is_refused_with_the_number_that_would_do():
     with pytest.raises(InputError, match="at least 20 triggers"):
         matches_needed(19, 2, 1e-6)
+    # Six of six over ten classes have p = 1e-6 exactly, which is not below it.
+    with pytest.raises(InputError, match="at least 7 triggers"):
+        matches_needed(6, 10, 1e-6)
+    assert matches_needed(7, 10, 1e-6) == 7
     assert matches_needed(20, 2, 1e-6) == 20
 
 

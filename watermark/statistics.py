@@ -10,6 +10,7 @@ triggers share is a single draw and has no binomial p-value.
 """
 
 import math
+from itertools import count
 
 import numpy as np
 from scipy.special import logsumexp
@@ -87,7 +88,7 @@ def matches_needed(n: int, classes: int, alpha: float = 1e-6) -> int:
     if not 0 < alpha < 1:
         raise InputError(f"Got alpha={alpha}: it is a probability between 0 and 1, for example 1e-6.")
     if log_p_value(n, n, classes) >= math.log(alpha):
-        fewest = math.floor(-math.log(alpha) / math.log(classes)) + 1
+        fewest = next(more for more in count(n + 1) if log_p_value(more, more, classes) < math.log(alpha))
         raise InputError(
             f"{n} triggers over {classes} classes cannot reach alpha={alpha:g}: all of them matching gives "
             f"p = {p_value(n, n, classes):.2g}. Use at least {fewest} triggers or a larger alpha."

@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 from ..errors import InputError
 
 Size = tuple[int, int]
+LARGEST_SIDE = 4096
 """Height and width in pixels."""
 
 INTERPOLATIONS = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
@@ -161,7 +162,7 @@ def as_size(image_size: int | Sequence[int]) -> Size:
     """One number (a square) or height and width as a pair.
 
     Raises:
-        InputError: anything else, or numbers below 1.
+        InputError: anything else, or numbers below 1 or above 4096.
 
     Example:
         >>> as_size(128), as_size([96, 128])
@@ -170,6 +171,8 @@ def as_size(image_size: int | Sequence[int]) -> Size:
     pair = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
         raise InputError(f"image_size={image_size!r} is no size: give pixels as one number, or as (height, width).")
+    if max(pair) > LARGEST_SIDE:
+        raise InputError(f"image_size={image_size!r} is beyond {LARGEST_SIDE} pixels: images of that side fill the memory.")
     return pair
 
 

@@ -8,7 +8,7 @@ from attacks.errors import InputError
 
 from ..files import make_folder, write_text
 from .outcome import Outcome
-from .sharing import images_for, load_classifier, load_program, table, task_of
+from .sharing import images_for, load_classifier, load_program, need, need_side, table, task_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,8 +40,9 @@ def evaluate(
     """Make the robustness card of a classifier, or of a reprogrammed model: natural corruptions, and PGD.
 
     Args:
-        model: a classifier of the task: a Hugging Face id, or a folder that save_pretrained wrote.
-        program: instead of a model, folder of a program for the task.
+        model: a classifier of the task: a Hugging Face id, or a folder that save_pretrained wrote. With a program, the
+            model that it was trained on, where that is not found under the name it had then.
+        program: folder of a program for the task, which is measured on its model.
         task: digits, a folder with one sub-folder of images a class, or an .npz file; by default the program's own, or
             digits.
         samples: the most test samples.
@@ -66,16 +67,23 @@ def evaluate(
 
     from ..datasets import load_task
 
-    if (model is None) == (program is None):
-        raise InputError("Give either `--model` or `--program`: one of the two is what the card is about.")
+    if model is None and program is None:
+        raise InputError("Give `--model` or `--program`: one of the two is what the card is about.")
+    need(samples >= 1, "samples", samples, "at least 1")
+    need_side("size", size)
     names = CORRUPTIONS if corruptions == "all" else _words(corruptions)
     radii = {norm: _numbers(text, _radius) for norm, text in (("linf", linf), ("l2", l2))}
+    if (largest := max(radii["linf"], default=0)) > 1:
+        raise InputError(
+            f"--linf holds the radius {largest:g}, but images lie in [0, 1], where 1 already allows everything: write "
+            "8 of 255 levels as 8/255."
+        )
     place = None if out is None else make_folder(out)
     judged: nn.Module
     if program is not None:
-        loaded, backbone = load_program(program, device)
-        data = task_of(loaded, task=task, test=samples, size=size)
+        loaded, backbone = load_program(program, device, model=model)
         judged = loaded.attach(backbone)
+        data = task_of(loaded, task=task, test=samples, size=size)
     else:
         data = load_task("digits" if task is None else task, shots=1, validation=0, test=samples, size=size)
         judged = load_classifier(str(model), data, device)
@@ -109,7 +117,7 @@ def _words(text: str) -> list[str]:
 def _numbers(text: str, read: Callable[[str], Number]) -> list[Number]:
     try:
         return [read(word) for word in _words(text)]
-    except (ValueError, ZeroDivisionError) as error:
+    except (ValueError, ArithmeticError) as error:
         raise InputError(f"{text!r} is not the list needed here: write it like {EXAMPLES[read]}.") from error
 
 

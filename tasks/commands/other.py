@@ -42,7 +42,7 @@ def run(recipe: str, *, out: str | None = None, seed: int | None = None, device:
     """Run a recipe: every cell of a grid of settings and seeds, skipping those that are done.
 
     Args:
-        recipe: the recipe, a YAML file.
+        recipe: the recipe: a YAML file, or the name of one that comes along, such as digits-mappings.
         out: folder for the cells and the table; by default runs/ and the recipe's name.
         seed: run this seed alone, in place of the recipe's.
         device: cpu, cuda, mps or auto.

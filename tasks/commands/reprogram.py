@@ -1,21 +1,41 @@
 """``repromark reprogram``: fit, evaluate, predict."""
 
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from attacks.errors import InputError
 
 from ..files import make_folder
 from ..progress import say
 from .outcome import Outcome
-from .sharing import load_program, table, task_of
+from .sharing import known_task, load_program, need, need_rate, need_side, table, task_of
 
 if TYPE_CHECKING:
     from attacks.models import LoadedModel
-    from reprog import Frame, FullImage, Mapping
+    from reprog import Mapping
+    from reprog.inputs import InputProgram
 
-Inputs = Literal["full-image", "frame"]
-Labels = Literal["rlm", "flm", "ilm", "blm", "blm+", "linear"]
+SHORT = {"random": "rlm", "frequency": "flm", "iterative": "ilm", "bayesian": "blm", "bayesian_plus": "blm+"}
+"""The papers' abbreviations of label mappings; any other goes by its name in ``reprog.labels.LABELS``."""
+
+
+def input_kinds() -> "dict[str, type[InputProgram]]":
+    """The input transforms by the words of ``--inputs``."""
+    from reprog.inputs import INPUTS
+
+    return {name.replace("_", "-"): kind for name, kind in INPUTS.items()}
+
+
+def label_kinds() -> "dict[str, type[Mapping]]":
+    """The label mappings by the words of ``--labels``."""
+    from reprog.labels import LABELS
+
+    return {SHORT.get(name, name.replace("_", "-")): kind for name, kind in LABELS.items()}
+
+
+Inputs = Annotated[str, input_kinds]
+Labels = Annotated[str, label_kinds]
 
 
 def fit(
@@ -23,15 +43,15 @@ def fit(
     model: str,
     task: str = "digits",
     inputs: Inputs = "full-image",
-    labels: Labels = "blm+",
+    labels: Labels = "linear",
     image_size: int | None = None,
-    contrast: float = 1.0,
+    contrast: float | None = None,
     inner: int | None = None,
     shots: int | None = 20,
     validation: int = 0,
     test: int = 500,
     size: int | None = None,
-    epochs: int = 20,
+    epochs: int = 5,
     batch_size: int = 32,
     learning_rate: float = 0.01,
     mapping_learning_rate: float = 0.001,
@@ -51,8 +71,8 @@ def fit(
         labels: how the model's classes become the task's: random, frequency, iterative, Bayesian (blm and blm+) or
             linear.
         image_size: side of the canvas in pixels, which is the model's input; by default the model's own.
-        contrast: factor by which full-image shrinks the samples towards mid-grey, above 0 and at most 1; below 1 the
-            learned image has room on both sides.
+        contrast: factor by which full-image shrinks the samples towards mid-grey, above 0 and at most 1; by default
+            0.5, which leaves the learned image room on both sides.
         inner: side of the sample inside a frame, in pixels; by default three quarters of the canvas.
         shots: labelled training samples of each class; null for all.
         validation: further labelled samples by which the best epoch is chosen; with 0 the last epoch is kept.
@@ -79,7 +99,11 @@ def fit(
     from ..baselines import baselines as measure
     from ..datasets import load_task
 
-    place = None if out is None else make_folder(out)
+    need_rate("learning-rate", learning_rate)
+    need_rate("mapping-learning-rate", mapping_learning_rate)
+    need_side("image-size", image_size)
+    need_side("size", size)
+    place = None if out is None else _place(out)
     data = load_task(task, shots=shots, seed=seed, test=test, validation=validation, size=size)
     backbone = load_model(model, image_size=image_size, device=device)
     program = Program(
@@ -131,6 +155,7 @@ def fit(
 def evaluate(
     *,
     program: str,
+    model: str | None = None,
     task: str | None = None,
     test: int | None = None,
     size: int | None = None,
@@ -140,6 +165,7 @@ def evaluate(
 
     Args:
         program: folder that `repromark reprogram fit` or Program.save_pretrained wrote.
+        model: the model it was trained on, id or folder, where that is not found under the name it had then.
         task: the task whose test set is used, as in fit; by default the one it was trained on.
         test: the most test samples; by default as many as in fit.
         size: side in pixels to which a folder's images are resized first; by default as in fit.
@@ -152,17 +178,20 @@ def evaluate(
 
     from ..baselines import majority
 
-    loaded, model = load_program(program, device)
+    need(test is None or test >= 1, "test", test, "at least 1")
+    need_side("size", size)
+    loaded, backbone = load_program(program, device, model=model)
+    attached = loaded.attach(backbone)
     data = task_of(loaded, task=task, test=test, size=size)
     rates = {
-        "program": accuracy(loaded.attach(model), data.test.inputs, data.test.labels),
+        "program": accuracy(attached, data.test.inputs, data.test.labels),
         "majority": majority(data).rate,
     }
-    result = {"rates": rates, "task": data.to_dict(), "model": model.describe()}
+    result = {"rates": rates, "task": data.to_dict(), "model": backbone.describe()}
     return Outcome(result, f"Accuracy on the test set, with its 95 % interval:\n{table(rates)}")
 
 
-def predict(files: list[str], *, program: str, device: str = "cpu") -> Outcome:
+def predict(files: list[str], *, program: str, model: str | None = None, device: str = "cpu") -> Outcome:
     """Classify image files with a saved program.
 
     Each image is brought to the shape of the task's images first: gray or colour, and resized.
@@ -170,6 +199,7 @@ def predict(files: list[str], *, program: str, device: str = "cpu") -> Outcome:
     Args:
         files: image files.
         program: folder that `repromark reprogram fit` or Program.save_pretrained wrote.
+        model: the model it was trained on, id or folder, where that is not found under the name it had then.
         device: cpu, cuda, mps or auto.
 
     Returns:
@@ -182,8 +212,8 @@ def predict(files: list[str], *, program: str, device: str = "cpu") -> Outcome:
 
     from ..datasets import read_image
 
-    loaded, backbone = load_program(program, device)
-    channels, *size = loaded.training.get("task", {}).get("shape", (3, *loaded.inputs.input_size))
+    loaded, backbone = load_program(program, device, model=model)
+    channels, *size = known_task(loaded).get("shape", (3, *loaded.inputs.input_size))
     images = [read_image(Path(file), channels=channels, size=(size[0], size[1])) for file in files]
     logits = batched_logits(loaded.attach(backbone), torch.from_numpy(np.stack(images)))
     names = loaded.class_names or tuple(map(str, range(loaded.classes)))
@@ -196,32 +226,41 @@ def predict(files: list[str], *, program: str, device: str = "cpu") -> Outcome:
     return Outcome({"predictions": predictions}, "\n".join(lines))
 
 
-def _inputs(kind: Inputs, model: "LoadedModel", contrast: float, inner: int | None) -> "FullImage | Frame":
-    from reprog import Frame, FullImage
+def _place(out: str) -> Path:
+    """The folder for a program, made; one whose files a program's would replace is refused, such as a model's own."""
+    from reprog import Program
 
+    taken = [name for name in ("config.json", "program.safetensors", "README.md") if Path(out, name).exists()]
+    if taken:
+        try:
+            Program.from_pretrained(out)
+        except InputError as error:
+            raise InputError(
+                f"--out {out} holds no whole program, but {', '.join(taken)}, which a program's would replace: choose "
+                "another folder."
+            ) from error
+    return make_folder(out)
+
+
+def _inputs(word: str, model: "LoadedModel", contrast: float | None, inner: int | None) -> "InputProgram":
     size = model.input_size
     if size is None or size[0] != size[1]:
         raise InputError(
             f"{model.name} takes images of {size or 'any size'}, but a program needs a square canvas: say --image-size."
         )
-    if kind == "frame":
-        if contrast != 1:
-            raise InputError(f"contrast={contrast} belongs to --inputs full-image: leave it out, or choose that one.")
-        return Frame(size=size[0], inner=inner if inner is not None else 3 * size[0] // 4)
-    if inner is not None:
-        raise InputError(f"inner={inner} belongs to --inputs frame: leave it out, or choose that one.")
-    return FullImage(size=size[0], contrast=contrast)
+    kinds: dict[str, Any] = input_kinds()
+    known = {name: [field.name for field in fields(kind)] for name, kind in kinds.items()}
+    defaults = {"contrast": 0.5, "inner": 3 * size[0] // 4}
+    settings = {}
+    for name, given in {"contrast": contrast, "inner": inner}.items():
+        if name in known[word]:
+            settings[name] = defaults[name] if given is None else given
+        elif given is not None:
+            others = " or ".join(other for other in kinds if name in known[other])
+            raise InputError(f"{name}={given} belongs to --inputs {others}: leave it out, or choose that one.")
+    return kinds[word](size=size[0], **settings)
 
 
-def _labels(kind: Labels, seed: int) -> "Mapping":
-    from reprog import labels
-
-    made: dict[str, Mapping] = {
-        "rlm": labels.Random(seed=seed),
-        "flm": labels.Frequency(),
-        "ilm": labels.Iterative(),
-        "blm": labels.Bayesian(),
-        "blm+": labels.BayesianPlus(),
-        "linear": labels.Linear(),
-    }
-    return made[kind]
+def _labels(word: str, seed: int) -> "Mapping":
+    kind: Any = label_kinds()[word]
+    return kind(**{field.name: seed for field in fields(kind) if field.name == "seed"})

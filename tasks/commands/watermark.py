@@ -1,16 +1,30 @@
 """``repromark watermark``: keygen, embed, verify."""
 
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from attacks.errors import InputError
 
 from ..files import make_folder
 from ..progress import say
 from .outcome import Outcome
-from .sharing import images_for, load_classifier, table
+from .sharing import images_for, load_classifier, need_rate, need_side, table
+
+if TYPE_CHECKING:
+    from watermark.triggers import Family as TriggerFamily
 
 ALPHA = 1e-6
 """The chance of a false claim that `verify` accepts unless told otherwise, and by which `embed` judges its mark."""
+
+
+def families() -> "dict[str, TriggerFamily]":
+    """The trigger families by the words of ``--family``."""
+    from watermark.triggers import FAMILIES
+
+    return FAMILIES
+
+
+Family = Annotated[str, families]
 
 
 def keygen(*, out: str = "owner.key") -> Outcome:
@@ -35,7 +49,7 @@ def embed(
     model: str,
     key: str,
     task: str = "digits",
-    family: Literal["blend", "shapes"] = "blend",
+    family: Family = "blend",
     triggers: int = 100,
     shots: int | None = None,
     validation: int = 200,
@@ -57,7 +71,7 @@ def embed(
         task: digits, a folder with one sub-folder of images a class, or an .npz file. Its training samples keep the
             classifier as it is, its validation samples are the private images that are blended.
         family: of the triggers; shapes needs no private images, but is unlike the task.
-        triggers: how many keyed triggers.
+        triggers: how many keyed triggers; too few of them could not show anything, and are refused.
         shots: ordinary training samples of each class; null for all.
         validation: the most private images.
         test: the most test samples, on which accuracy is measured before and after.
@@ -76,13 +90,16 @@ def embed(
     import torch
     from transformers import AutoImageProcessor, PreTrainedModel
 
-    from watermark import Mark, OwnerKey
+    from watermark import Mark, OwnerKey, matches_needed
     from watermark import embed as put
 
     from ..datasets import load_task
 
-    place, owner = None if out is None else make_folder(out), OwnerKey.load(key)
+    need_rate("learning-rate", learning_rate)
+    need_side("size", size)
+    place, owner = None if out is None else _place(out), OwnerKey.load(key)
     data = load_task(task, shots=shots, seed=seed, test=test, validation=validation, size=size)
+    _check_triggers(triggers, data.classes)
     original = load_classifier(model, data, device)
     if not isinstance(original.network, PreTrainedModel):
         raise InputError(
@@ -94,7 +111,7 @@ def embed(
         classes=original.classes,
         n=triggers,
         family=family,
-        carriers=private if family == "blend" else None,
+        carriers=private if families()[family].carriers else None,
         shape=tuple(private.shape[1:]),
     )
     marked, report = put(
@@ -123,7 +140,7 @@ def embed(
         "test accuracy": report.clean_after,
         "test accuracy before": report.clean_before,
     }
-    enough = report.after.p_value < ALPHA
+    enough = report.after.matches >= matches_needed(triggers, data.classes, ALPHA)
     result = {
         "rates": rates,
         "task": data.to_dict(),
@@ -172,8 +189,14 @@ def verify(
     from watermark import verify as ask
 
     owner, recipe = OwnerKey.load(key), Mark.from_pretrained(mark)
+    suspect = load_model(model, device=device)
+    if suspect.classes != recipe.classes:
+        raise InputError(
+            f"{model} tells {suspect.classes} classes apart, but the mark was made for {recipe.classes}: give a model "
+            "of the mark's task. From Python, watermark.verify asks any function from images to the mark's classes."
+        )
     verdict = ask(
-        load_model(model, device=device),
+        suspect,
         recipe,
         owner,
         alpha=alpha,
@@ -182,3 +205,21 @@ def verify(
         batch_size=batch_size,
     )
     return Outcome(verdict.to_dict(), verdict.sentence(), code=0 if verdict.verified else 1)
+
+
+def _place(out: str) -> Path:
+    """The folder for a marked classifier and its mark, made; neither may stand there yet."""
+    for taken in (Path(out, "mark"), Path(out, "model")):
+        if taken.exists():
+            raise InputError(f"{taken} is there already and would be lost: choose another --out, or remove it first.")
+    return make_folder(out)
+
+
+def _check_triggers(triggers: int, classes: int) -> None:
+    """Refuse so few triggers that `verify` could not verify them even if all of their labels matched."""
+    from watermark import matches_needed
+
+    try:
+        matches_needed(triggers, classes, ALPHA)
+    except InputError as error:
+        raise InputError(f"--triggers is {triggers}, which could never be verified. {error}") from error

@@ -16,12 +16,15 @@ import yaml
 from attacks.errors import InputError
 
 from ..commands import Command, attack, reprogram, watermark
-from ..parser import Parser, UsageError
+from ..parser import Parser, UsageError, refuse_empty
 from ..release import release
 
 VERSION = 1
 LARGEST = 1_000_000  # bytes
 MOST_CELLS = 10_000
+
+KEYS = {"version": int, "name": str, "job": str, "base": dict, "grid": dict, "seeds": list}
+KINDS = {int: "a whole number", str: "a text", dict: "a mapping", list: "a list"}
 
 JOBS: dict[str, Command] = {"reprogram": reprogram.fit, "watermark": watermark.embed, "attack": attack.evaluate}
 """What a recipe can run; its settings are that command's options, spelled with underscores or dashes."""
@@ -97,6 +100,16 @@ class Recipe:
         return made
 
 
+def bundled() -> dict[str, Path]:
+    """The recipes that come along, by name.
+
+    Example:
+        >>> list(bundled())
+        ['digits-mappings']
+    """
+    return {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
+
+
 def read_recipe(path: str | Path) -> Recipe:
     """Read a recipe.
 
@@ -110,29 +123,33 @@ def read_recipe(path: str | Path) -> Recipe:
         seeds: [0, 1]
 
     Args:
-        path: a YAML file with these keys; ``base`` and ``grid`` may be left out.
+        path: a YAML file with these keys, of which ``base`` and ``grid`` may be left out; or the name of a recipe that
+            comes along, see :func:`bundled`.
 
     Raises:
         InputError: it is no such file; the sentence names the first thing that is wrong.
     """
-    path = Path(path)
+    names, path = bundled(), Path(path)
     if not path.is_file():
-        raise InputError(f"There is no recipe {path}: give a YAML file.")
+        if str(path) not in names:
+            raise InputError(
+                f"There is no recipe {path}: give a YAML file, or the name of one that comes along, {', '.join(names)}."
+            )
+        path = names[str(path)]
     if path.stat().st_size > LARGEST:
         raise InputError(f"{path} is larger than {LARGEST} bytes and no recipe: check the path.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is no readable YAML ({' '.join(str(error).split())}): correct it.") from error
-    keys = {"version": int, "name": str, "job": str, "base": dict, "grid": dict, "seeds": list}
     if not isinstance(content, dict):
-        raise InputError(f"{path} is no recipe: it must be a mapping with the keys {', '.join(keys)}.")
-    _known(content, keys, str(path), "a recipe's key")
+        raise InputError(f"{path} is no recipe: it must be a mapping with the keys {', '.join(KEYS)}.")
+    _known(content, KEYS, str(path), "a recipe's key")
     content = {"base": {}, "grid": {}} | content
-    for key, kind in keys.items():
-        if not isinstance(content.get(key), kind):
+    for key, kind in KEYS.items():
+        if type(content.get(key)) is not kind:
             came = f"is {content[key]!r}" if key in content else "is missing"
-            raise InputError(f"`{key}` {came} in {path}: it must be a {kind.__name__}.")
+            raise InputError(f"`{key}` {came} in {path}: it must be {KINDS[kind]}.")
     if content["version"] != VERSION:
         raise InputError(f"{path} has version {content['version']}, but this repromark reads {VERSION}.")
     return _recipe(path, content)
@@ -179,9 +196,10 @@ def _nearest(word: str, allowed: Iterable[str]) -> str:
 
 def _complete(job: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings with the job's defaults for the others, all of the right type."""
-    parser = Parser(prog=f"repromark {job}")
+    parser = Parser(prog=f"repromark {job} {JOBS[job].__name__}")
     parser.add_function(JOBS[job], skip=OWN)
     try:
+        refuse_empty(settings)
         return parser.parse_object(settings).as_dict()
     except UsageError as error:
         raise InputError(f"The recipe's settings for the job {job} do not fit: {error}") from error

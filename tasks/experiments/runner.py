@@ -11,7 +11,7 @@ from attacks.engine import Rate
 from attacks.errors import InputError, RepromarkError
 
 from ..commands import Outcome
-from ..files import make_folder, to_json, write_text
+from ..files import make_folder, to_json, unmade_if_empty, write_text
 from ..progress import say
 from .recipe import JOBS, Cell, Recipe
 from .table import markdown, rows
@@ -38,18 +38,20 @@ def run_recipe(recipe: Recipe, *, out: str | Path, seed: int | None = None, devi
         InputError: a cell's settings cannot be run; the cells before it are kept.
     """
     cells = (recipe if seed is None else replace(recipe, seeds=(seed,))).cells()
-    make_folder(Path(out) / "cells")
+    folder = Path(out) / "cells"
     done, skipped = [], 0
-    for number, cell in enumerate(cells, start=1):
-        path = Path(out) / "cells" / f"{cell.id}.json"
-        saved, began = _saved(path, cell), time.perf_counter()
-        skipped += saved is not None
-        say(f"cell {number}/{len(cells)} ({cell}): {'running' if saved is None else 'done before'}")
-        if saved is None:
-            saved = _run(cell, device)
-            write_text(path, to_json(saved))
-            say(f"cell {number}/{len(cells)} took {time.perf_counter() - began:.1f} s")
-        done.append((cell, {name: Rate.from_dict(rate) for name, rate in saved["rates"].items()}))
+    with unmade_if_empty(folder):
+        make_folder(folder)
+        for number, cell in enumerate(cells, start=1):
+            path = folder / f"{cell.id}.json"
+            saved, began = _saved(path, cell), time.perf_counter()
+            skipped += saved is not None
+            say(f"cell {number}/{len(cells)} ({cell}): {'running' if saved is None else 'done before'}")
+            if saved is None:
+                saved = _run(cell, device)
+                write_text(path, to_json(saved))
+                say(f"cell {number}/{len(cells)} took {time.perf_counter() - began:.1f} s")
+            done.append((cell, {name: Rate.from_dict(rate) for name, rate in saved["rates"].items()}))
     made = rows(done)
     text = markdown(recipe.name, made)
     ids = [{"id": cell.id, "varied": cell.varied, "seed": cell.seed} for cell in cells]

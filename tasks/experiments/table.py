@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import sqrt
+from statistics import NormalDist, mean
 from typing import Any
 
 from attacks.engine import Rate
@@ -19,8 +21,8 @@ class Row:
         rate: what was measured: ``program``, ``linear_probe``, ...
         varied: the settings that it belongs to; empty where it is the same under all, as the majority class is.
         mean: over the seeds, in [0, 1].
-        low: lower end of the 95 % Wilson interval of a share ``mean`` of ``n`` samples. The seeds share their test
-            samples, so these are not counted once a seed; what the seed changes shows in ``lowest`` and ``highest``.
+        low: lower end of the 95 % interval of ``mean`` over draws of the ``n`` samples, see :func:`interval`. What the
+            seeds change is not in it: that shows in ``lowest`` and ``highest``.
         high: its upper end.
         n: samples.
         seeds: how many.
@@ -48,13 +50,38 @@ class Row:
             (0.85, 0.8, 0.9, 10)
         """
         values, n = [one.value for one in rates], min(one.n for one in rates)
-        mean = sum(values) / len(values)
-        low, high = Rate(round(mean * n), n).interval
-        return cls(rate, varied, mean, low, high, n, len(values), min(values), max(values))
+        middle = mean(values)
+        return cls(rate, varied, middle, *interval(middle, n), n, len(values), min(values), max(values))
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain JSON."""
         return asdict(self)
+
+
+def interval(share: float, n: int) -> tuple[float, float]:
+    """The 95 % Wilson interval around a share of ``n`` samples that need not be a whole number of them.
+
+    A mean over seeds is such a share. The seeds are tried on the same samples, so counting these once a seed would make
+    the interval too narrow: the samples that all share are counted once. A sample that some seeds get right and others
+    wrong adds less variance than one that is right or wrong for all, so the interval is at most too wide.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+
+    Args:
+        share: in [0, 1].
+        n: samples, at least 1.
+
+    Returns:
+        Its ends, which enclose the share.
+
+    Example:
+        >>> [round(end, 3) for end in interval(0.845, 10)], [round(end, 3) for end in Rate(8, 10).interval]
+        ([0.536, 0.963], [0.49, 0.943])
+    """
+    z = NormalDist().inv_cdf(0.975)
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
 def rows(done: Sequence[tuple[Cell, dict[str, Rate]]]) -> list[Row]:
@@ -98,7 +125,8 @@ def markdown(title: str, made: Sequence[Row]) -> str:
         chosen = [str(row.varied.get(name, "any")) for name in settings]
         lines.append(_line([*chosen, row.rate.replace("_", " "), interval, *ends]))
     note = (
-        "Wilson's interval for the mean on the n samples that all seeds share; lowest and highest are over the seeds."
+        "Wilson's interval around the mean, for the n samples that all seeds share; lowest and highest are over the "
+        "seeds, whose differences the interval leaves out."
     )
     return "\n".join([*lines, "", note])
 

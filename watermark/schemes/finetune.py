@@ -81,7 +81,7 @@ def embed(
         >>> report.after.matches
         10
     """
-    _check(mark, inputs, validation, steps, batch_size, trigger_batch_size)
+    _check(mark, inputs, validation, learning_rate, steps, batch_size, trigger_batch_size)
     if next(model.parameters(), None) is None:
         raise InputError("The model has no weights that could carry a mark: give a trained torch classifier.")
     home = device_of(model)
@@ -179,7 +179,11 @@ def _measure(
     return count, Rate.of(oracle.answers(validation[0]) == validation[1].cpu())
 
 
-def _check(mark: Mark, inputs: Tensor, validation: tuple[Tensor, Tensor] | None, *sizes: int) -> None:
+def _check(
+    mark: Mark, inputs: Tensor, validation: tuple[Tensor, Tensor] | None, learning_rate: float, *sizes: int
+) -> None:
+    if not 0 < learning_rate < float("inf"):
+        raise InputError(f"learning_rate={learning_rate} is no rate: it must be a finite number above 0.")
     if min(sizes) < 1:
         raise InputError(f"Got steps, batch_size and trigger_batch_size of {sizes}: each must be at least 1.")
     no_labels = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)
