@@ -87,7 +87,9 @@ def test_a_model_without_gradients_is_refused_with_a_sentence():
     with pytest.raises(InputError, match="outputs carry none"):
         drive(
             iter_ask(),
-            lambda ask: evaluate(Detached(), Additive(), ask, Batch(GOOD["x"], GOOD["labels"], None, torch.arange(3))),
+            lambda ask: evaluate(Detached(), Additive(), ask, Batch(GOOD["x"], GOOD["labels"], None, torch.arange(3)))[
+                0
+            ],
         )
 
 

@@ -265,7 +265,7 @@ def test_named_parameters_get_named_gradients_and_unused_ones_zeros():
     def method():
         return (yield Ask(Scale().start(batch.inputs), lambda view: view.logits.sum(1), gradient=True))
 
-    answer = drive(method(), lambda ask: evaluate(nn.Identity(), Scale(), ask, batch))
+    answer = drive(method(), lambda ask: evaluate(nn.Identity(), Scale(), ask, batch)[0])
     assert answer.gradient["scale"].tolist() == [6.0] and answer.gradient["unused"].tolist() == [0.0, 0.0]
 
 

@@ -106,7 +106,6 @@ class Answer:
 
     Attributes:
         logits: shape ``[n, classes]``.
-        inputs: what was sent to the model, shape ``[n, ...]``.
         fooled: whether the goal of the run is met: the label missed, or the target hit; bool, shape ``[n]``.
         loss: the objective's values, shape ``[n]`` or ``[n, m]``; zeros of shape ``[n]`` when the ask had none.
         gradient: of the summed loss, in the form of the ask's parameters; for ``m`` losses a sample one tensor of shape
@@ -114,7 +113,6 @@ class Answer:
     """
 
     logits: Tensor
-    inputs: Tensor
     fooled: Tensor
     loss: Tensor
     gradient: Parameters | None = None

@@ -10,6 +10,8 @@ from attacks.errors import InputError
 
 NormName = Literal["linf", "l2", "l1", "l0"]
 TINY = 1e-12
+SQUARABLE = 1e-12
+"""Shorter gradients are scaled up before their entries are squared, which in float32 would lose them."""
 BRACKETINGS = 60
 """At most so many steps to the threshold of an l1 projection; usually fewer than ten are taken."""
 
@@ -38,6 +40,11 @@ class Norm(ABC):
     def project(self, delta: Tensor, epsilon: float | Tensor) -> Tensor:
         """argmin over ``|d| <= epsilon`` of the Euclidean distance to ``delta``; ``epsilon`` a number or ``[n]``."""
 
+    def step(self, p: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
+        """``p`` moved down the steepest direction by ``size`` in this norm, a number or one for each sample."""
+        length = per_sample(size, p) if isinstance(size, Tensor) else torch.tensor(size, device=p.device, dtype=p.dtype)
+        return torch.addcmul(p, self.steepest(gradient), length, value=-1)
+
     def project_box(self, delta: Tensor, epsilon: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Into the ball, then into the box ``low <= d <= high`` around 0: in l-inf and l1 the nearest point in both."""
         return self.project(delta, epsilon).clamp(low, high)
@@ -49,6 +56,14 @@ class Norm(ABC):
     def dual_size(self, gradient: Tensor) -> Tensor:
         """The dual norm of each sample's gradient, shape ``[n]``: the slope along the steepest direction."""
         return (self.steepest(gradient) * gradient).flatten(1).sum(1)
+
+    def grown(self, epsilon: Tensor, share: float) -> Tensor:
+        """Radii that are larger by a share of themselves."""
+        return epsilon * (1 + share)
+
+    def shrunk(self, epsilon: Tensor, share: float) -> Tensor:
+        """Radii that are smaller by a share of themselves."""
+        return epsilon * (1 - share)
 
     def sphere(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
         """A random perturbation per sample of size ``epsilon``, shaped as ``like``: where Auto-PGD starts."""
@@ -101,9 +116,12 @@ class L2(Norm):
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The gradient at unit length, however short it is: a sure model's may be far too small to be squared."""
-        peak = gradient.flatten(1).abs().amax(1)
-        scaled = gradient / per_sample(torch.where(peak > 0, peak, 1), gradient)
-        return scaled / per_sample(self.size(scaled).clamp_min(1), gradient)
+        length = self.size(gradient)
+        if bool((length < SQUARABLE).any()):
+            peak = gradient.flatten(1).abs().amax(1)
+            gradient = gradient / per_sample(torch.where(peak > 0, peak, 1), gradient)
+            length = self.size(gradient)
+        return gradient * per_sample(1 / torch.where(length > 0, length, 1), gradient)
 
 
 class L1(Norm):
@@ -164,6 +182,14 @@ class L0(Norm):
     def steepest(self, gradient: Tensor) -> Tensor:
         """The sign of the largest entry: one entry may change, by at most 1."""
         return NORMS["l1"].steepest(gradient)
+
+    def grown(self, epsilon: Tensor, share: float) -> Tensor:
+        """Larger by a share and by at least one entry."""
+        return torch.maximum(epsilon + 1, super().grown(epsilon, share).floor())
+
+    def shrunk(self, epsilon: Tensor, share: float) -> Tensor:
+        """Smaller by a share and by at least one entry, down to none."""
+        return torch.minimum(epsilon - 1, super().shrunk(epsilon, share).floor()).clamp_min(0)
 
     def random(self, like: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
         """Standard normal values in ``epsilon`` random entries."""

@@ -71,7 +71,7 @@ def drive(method: Method[T], answer: Callable[[Ask], Answer | None]) -> T | None
         >>> def method():
         ...     answer = yield Ask(x)
         ...     return answer.logits
-        >>> drive(method(), lambda ask: evaluate(nn.Identity(), Additive(), ask, batch))
+        >>> drive(method(), lambda ask: evaluate(nn.Identity(), Additive(), ask, batch)[0])
         tensor([[4., 2.]])
     """
     try:
@@ -104,7 +104,7 @@ class Stream:
         def answer(ask: Ask) -> Answer:
             self.forward_passes += len(batch)
             self.backward_passes += len(batch) * ask.gradient
-            return evaluate(self.model, self.perturbation, ask, batch)
+            return evaluate(self.model, self.perturbation, ask, batch)[0]
 
         return answer
 

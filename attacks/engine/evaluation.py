@@ -10,7 +10,7 @@ from .objectives import missed_or_hit
 from .perturbations import Perturbation
 
 
-def evaluate(model: nn.Module, perturbation: Perturbation, ask: Ask, batch: Batch) -> Answer:
+def evaluate(model: nn.Module, perturbation: Perturbation, ask: Ask, batch: Batch) -> tuple[Answer, Tensor]:
     """Put one ask to the model, for every sample of a batch.
 
     The gradient is that of the *summed* objective, in the ask's parameters alone; hold the model in
@@ -22,6 +22,9 @@ def evaluate(model: nn.Module, perturbation: Perturbation, ask: Ask, batch: Batc
         ask: the question; its parameters have one row per sample of the batch, or are shared.
         batch: the samples.
 
+    Returns:
+        The answer, and the inputs that were made, shape ``[n, ...]``.
+
     Raises:
         InputError: when a gradient is asked for and the model's outputs carry none.
 
@@ -30,7 +33,7 @@ def evaluate(model: nn.Module, perturbation: Perturbation, ask: Ask, batch: Batc
         >>> x = torch.zeros(2, 3)
         >>> batch = Batch(x, torch.tensor([0, 1]), None, torch.arange(2))
         >>> ask = Ask(x, untargeted(cross_entropy), gradient=True)
-        >>> evaluate(nn.Identity(), Additive(), ask, batch).slope()
+        >>> evaluate(nn.Identity(), Additive(), ask, batch)[0].slope()
         tensor([[ 0.6667, -0.3333, -0.3333],
                 [-0.3333,  0.6667, -0.3333]])
     """
@@ -48,7 +51,7 @@ def evaluate(model: nn.Module, perturbation: Perturbation, ask: Ask, batch: Batc
         )
     gradient = _gradient(loss, parameters) if ask.gradient else None
     fooled = missed_or_hit(logits.detach(), batch.labels, batch.targets)
-    return Answer(logits.detach(), inputs.detach(), fooled, loss.detach(), gradient)
+    return Answer(logits.detach(), fooled, loss.detach(), gradient), inputs.detach()
 
 
 def logits_of(model: nn.Module, inputs: Tensor, classes: int = 0) -> Tensor:

@@ -54,7 +54,10 @@ class Rounds:
         self.found = torch.zeros_like(batch.labels, dtype=torch.bool)
         self.best = batch.inputs.clone()
         self.lowest = torch.full(batch.labels.shape, torch.inf, device=batch.rows.device)
-        self.latest, self.borrowed = batch.inputs, True
+        self.reached, self.latest = batch.inputs.clone(), batch.inputs
+        self.kept: Tensor | None = None
+        self.parted: Tensor | None = None
+        self.part = batch
         self.forward_passes = torch.zeros_like(batch.labels)
         self.backward_passes = torch.zeros_like(batch.labels)
 
@@ -67,26 +70,32 @@ class Rounds:
         """Ask the model about the open rows; None once there are none, or once the model's own budget is spent."""
         points = as_tensor(ask.parameters).shape[1] if ask.several else 1
         self._close_spent(points, reserve=1 if self.rules.levels is None else 2)
-        rows = self.open if ask.wanted is None else self.open[ask.wanted[self.open]]
-        whole = len(rows) == len(self.batch)
         if not len(self.open):
             return None
+        rows = self.open if ask.wanted is None else self.open[ask.wanted[self.open]]
         if not len(rows):
             return _silence(ask, self.batch)
-        part = self.batch if whole else self.batch.take(rows)
-        parameters = ask.parameters if whole else _take(ask.parameters, rows)
+        whole = len(rows) == len(self.batch)
+        part = self._part(rows)
         try:
-            heard = self._put(replace(ask, parameters=parameters), part)
+            heard, inputs = self._put(ask if whole else replace(ask, parameters=_take(ask.parameters, rows)), part)
         except BudgetError:
             self.open, self.spent = self.open[:0], True
             return None
         self.forward_passes[rows] += points
         self.backward_passes[rows] += _losses(heard) if ask.gradient else 0
         if not ask.is_probe:
-            self._keep(heard, rows, whole)
+            self._keep(heard.fooled, inputs, rows)
         return heard if whole else _scatter(heard, rows, len(self.batch))
 
-    def _put(self, ask: Ask, part: Batch) -> Answer:
+    def _part(self, rows: Tensor) -> Batch:
+        """These samples of the batch; gathered once for as long as the same ones are asked about."""
+        if rows is not self.parted:
+            self.parted = rows
+            self.part = self.batch if len(rows) == len(self.batch) else self.batch.take(rows)
+        return self.part
+
+    def _put(self, ask: Ask, part: Batch) -> tuple[Answer, Tensor]:
         model, perturbation = self.rules.model, self.rules.perturbation
         if not ask.several:
             return evaluate(model, perturbation, ask, part)
@@ -99,30 +108,32 @@ class Rounds:
                 points.flatten(0, 1).split(self.rules.chunk), owner.split(self.rules.chunk), strict=True
             )
         ]
-        names = ("logits", "inputs", "fooled", "loss")
-        return Answer(*(torch.cat([getattr(piece, name) for piece in pieces]).unflatten(0, (n, m)) for name in names))
+        logits, fooled, loss = (
+            torch.cat([getattr(heard, name) for heard, _ in pieces]).unflatten(0, (n, m))
+            for name in ("logits", "fooled", "loss")
+        )
+        return Answer(logits, fooled, loss), torch.cat([inputs for _, inputs in pieces])
 
     def _close_spent(self, points: int, reserve: int) -> None:
         """Leave the rows alone that cannot pay for these points beside what is reserved: the judgement, rounding."""
         if self.rules.budget is not None:
-            self.open = self.open[self.forward_passes[self.open] + points <= self.rules.budget - reserve]
+            affordable = self.forward_passes[self.open] + points <= self.rules.budget - reserve
+            self.open = self.open if bool(affordable.all()) else self.open[affordable]
 
-    def _keep(self, heard: Answer, rows: Tensor, whole: bool) -> None:
+    def _keep(self, fooled: Tensor, inputs: Tensor, rows: Tensor) -> None:
         """Remember the latest candidates, and among those that succeed the first or the lowest-ranked."""
-        self._remember(heard.inputs, rows, whole)
-        hits = heard.fooled.nonzero().squeeze(1)
+        if rows is not self.kept:  # other rows than last time: write down what the others came to
+            self._write_down()
+        self.latest, self.kept = inputs, rows
+        hits = fooled.nonzero().squeeze(1)
         if len(hits):
-            self._succeed(heard.inputs[hits], rows[hits])
-        if self.rules.stops:
-            self.open = self.open[~self.found[self.open]]
+            self._succeed(inputs[hits], rows[hits])
+            if self.rules.stops:
+                self.open = self.open[~self.found[self.open]]
 
-    def _remember(self, inputs: Tensor, rows: Tensor, whole: bool) -> None:
-        if whole:
-            self.latest, self.borrowed = inputs, True
-            return
-        if self.borrowed:
-            self.latest, self.borrowed = self.latest.clone(), False
-        self.latest.index_copy_(0, rows, inputs)
+    def _write_down(self) -> None:
+        if self.kept is not None:
+            self.reached.index_copy_(0, self.kept, self.latest)
 
     def _succeed(self, inputs: Tensor, rows: Tensor) -> None:
         clean = self.batch.inputs[rows]
@@ -145,7 +156,8 @@ class Rounds:
     def judge(self) -> AttackResult:
         """Decide success anew, on what could really be sent."""
         rules, clean = self.rules, self.batch.inputs
-        final = torch.where(per_sample(self.found, clean), self.best, self.latest).clamp(*rules.bounds)
+        self._write_down()
+        final = torch.where(per_sample(self.found, clean), self.best, self.reached).clamp(*rules.bounds)
         if rules.levels is not None:
             final = _rounded(final, clean, rules.bounds, rules.levels)
         success = self.found if self.spent else self._look(final) & rules.within(final - clean, self.epsilon)
@@ -185,19 +197,19 @@ def _silence(ask: Ask, batch: Batch) -> Answer:
     nothing = torch.zeros_like(batch.labels, dtype=batch.inputs.dtype)
     logits = nothing[:, None].expand(-1, batch.classes)
     gradient = torch.zeros_like(as_tensor(ask.parameters)) if ask.gradient else None
-    return Answer(logits, torch.zeros_like(batch.inputs), nothing.bool(), nothing, gradient)
+    return Answer(logits, nothing.bool(), nothing, gradient)
 
 
 def _scatter(heard: Answer, rows: Tensor, n: int) -> Answer:
     """The open rows' answers at their places in the full batch; zeros elsewhere."""
 
     def spread(values: Tensor) -> Tensor:
-        return values.new_zeros(n, *values.shape[1:]).index_copy(0, rows, values)
+        return values.new_zeros(n, *values.shape[1:]).index_copy_(0, rows, values)
 
     gradient = heard.gradient
     if gradient is not None:
         gradient = spread(gradient) if isinstance(gradient, Tensor) else {k: spread(v) for k, v in gradient.items()}
-    return Answer(spread(heard.logits), spread(heard.inputs), spread(heard.fooled), spread(heard.loss), gradient)
+    return Answer(spread(heard.logits), spread(heard.fooled), spread(heard.loss), gradient)
 
 
 def _rounded(x: Tensor, clean: Tensor, bounds: tuple[float, float], levels: int) -> Tensor:

@@ -71,19 +71,21 @@ def adaptive_descent(
     p = move(norm.sphere(as_tensor(perturbation.start(x)), epsilon, generator))
     answer = yield Ask(p, objective, gradient=True)
     last, slope, loss = p, answer.slope(), answer.loss
-    best, best_loss, best_slope = p, loss, slope
+    best, best_loss, best_slope = p.clone(), loss, slope.clone()
     size = torch.full_like(loss, 2 * epsilon)
     lowered, best_before, halved = torch.zeros_like(loss), loss, torch.ones_like(loss, dtype=torch.bool)
     reviews, since = reviews_after(steps), 0
     for i in range(1, steps + 1):
-        z = move(p - per_sample(size, p) * norm.steepest(slope))
-        p, last = move(p + MOMENTUM * (z - p) + (1 - MOMENTUM) * (p - last)) if i > 1 else z, p
+        z = move(norm.step(p, slope, size))
+        # p + MOMENTUM * (z - p) + (1 - MOMENTUM) * (p - last), with as few passes over the images as it takes
+        p, last = (
+            move(z.mul_(MOMENTUM).add_(p, alpha=2 * (1 - MOMENTUM)).sub_(last, alpha=1 - MOMENTUM)) if i > 1 else z,
+            p,
+        )
         answer = yield Ask(p, objective, gradient=True)
         lowered, slope, loss = lowered + (answer.loss < loss), answer.slope(), answer.loss
         better = loss < best_loss
-        best, best_slope = (
-            torch.where(per_sample(better, p), new, old) for new, old in ((p, best), (slope, best_slope))
-        )
+        best[better], best_slope[better] = p[better], slope[better]
         best_loss = torch.where(better, loss, best_loss)
         if i in reviews:
             halve = (lowered <= PATIENCE * (i - since)) | (~halved & (best_loss >= best_before))

@@ -57,7 +57,8 @@ def _phase(
     move, entries = feasible(x, perturbation, get_norm("l1"), epsilon), x[0].numel()
     p = move(p)
     answer = yield Ask(p, objective, gradient=True)
-    slope, best, best_loss, best_slope = answer.slope(), p, answer.loss, answer.slope()
+    slope, best, best_loss = answer.slope(), p.clone(), answer.loss
+    best_slope = slope.clone()
     size = torch.full_like(best_loss, epsilon)
     share = torch.full_like(size, START_SHARE)
     changed = share * entries
@@ -66,9 +67,7 @@ def _phase(
         p = move(p - per_sample(size, p) * sparsest(slope, share))
         answer = yield Ask(p, objective, gradient=True)
         slope, better = answer.slope(), answer.loss < best_loss
-        best, best_slope = (
-            torch.where(per_sample(better, p), new, old) for new, old in ((p, best), (slope, best_slope))
-        )
+        best[better], best_slope[better] = p[better], slope[better]
         best_loss = torch.where(better, answer.loss, best_loss)
         if i % window == 0:
             before, changed = changed, get_norm("l0").size(best)

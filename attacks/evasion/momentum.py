@@ -63,7 +63,7 @@ def momentum_descent(
         answer = yield Ask(p, objective, gradient=True, probe=True, through=through)
         slope = answer.slope() if smooth is None else smooth(answer.slope())
         heading = decay * heading + slope / per_sample(slope.flatten(1).abs().sum(1).clamp_min(1e-30), slope)
-        p = move(p - length * norm.steepest(heading))
+        p = move(norm.step(p, heading, length))
     yield Ask(p)
 
 

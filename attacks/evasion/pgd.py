@@ -55,7 +55,7 @@ def projected_descent(
         p = move(norm.random(p, epsilon, generator))
     for _ in range(steps):
         answer = yield Ask(p, objective, gradient=True)
-        p = move(p - length * norm.steepest(answer.slope()))
+        p = move(norm.step(p, answer.slope(), length))
     yield Ask(p, objective)
 
 

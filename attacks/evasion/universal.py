@@ -51,7 +51,7 @@ def step(
 ) -> Method[Tensor]:
     """One projected step down the batch's summed objective; returns the next ``p``."""
     answer = yield Ask(p, objective, gradient=True)
-    return move(p - step_size * norm.steepest(answer.slope()))
+    return move(norm.step(p, answer.slope(), step_size))
 
 
 def universal_perturbation(
