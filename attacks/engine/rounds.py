@@ -12,7 +12,7 @@ from .asks import Answer, Ask, Batch, Parameters
 from .constraints import Norm, per_sample
 from .evaluation import evaluate, logits_of
 from .objectives import missed_or_hit
-from .perturbations import Perturbation, as_tensor
+from .perturbations import Perturbation, Relative, as_tensor
 from .results import AttackResult
 
 
@@ -36,12 +36,16 @@ class Rules:
         """Whether a sample is left alone once it succeeded."""
         return self.rank is None if self.stop is None else self.stop
 
-    def within(self, change: Tensor, epsilon: float | None) -> Tensor:
+    def within(self, change: Tensor, clean: Tensor, epsilon: float | None) -> Tensor:
         """Whether changes are small enough, up to what rounding does to entries of the bounds' magnitude."""
         if epsilon is None:
             return torch.ones(len(change), dtype=torch.bool, device=change.device)
         rounding = 8 * torch.finfo(change.dtype).eps * max(map(abs, self.bounds))
-        return self.norm.size(change) <= epsilon * (1 + 1e-6) + rounding
+        return self.norm.size(change) <= epsilon * (1 + 1e-6) * self.unit(clean) + rounding
+
+    def unit(self, clean: Tensor) -> Tensor | float:
+        """The size of a change that counts as a distance of 1."""
+        return self.perturbation.unit(clean) if isinstance(self.perturbation, Relative) else 1.0
 
 
 class Rounds:
@@ -79,13 +83,13 @@ class Rounds:
         part = self._part(rows)
         try:
             heard, inputs = self._put(ask if whole else replace(ask, parameters=_take(ask.parameters, rows)), part)
+            self.forward_passes[rows] += points
+            self.backward_passes[rows] += _losses(heard) if ask.gradient else 0
+            if not ask.is_probe:
+                self._keep(heard.fooled, inputs, rows)
         except BudgetError:
             self.open, self.spent = self.open[:0], True
             return None
-        self.forward_passes[rows] += points
-        self.backward_passes[rows] += _losses(heard) if ask.gradient else 0
-        if not ask.is_probe:
-            self._keep(heard.fooled, inputs, rows)
         return heard if whole else _scatter(heard, rows, len(self.batch))
 
     def _part(self, rows: Tensor) -> Batch:
@@ -139,13 +143,13 @@ class Rounds:
         clean = self.batch.inputs[rows]
         if self.rules.levels is not None:
             inputs = _rounded(inputs, clean, self.rules.bounds, self.rules.levels)
-            self.forward_passes[rows] += 1
             with torch.no_grad():
                 holds = self._reached(logits_of(self.rules.model, inputs), rows)
+            self.forward_passes[rows] += 1
             inputs, rows, clean = inputs[holds], rows[holds], clean[holds]
         change = inputs - clean
         rank = self.lowest.new_zeros(len(rows)) if self.rules.rank is None else self.rules.rank(change)
-        better = self.rules.within(change, self.epsilon) & (rank < self.lowest[rows])
+        better = self.rules.within(change, clean, self.epsilon) & (rank < self.lowest[rows])
         rows = rows[better]
         self.best[rows], self.lowest[rows], self.found[rows] = inputs[better], rank[better], True
 
@@ -160,9 +164,9 @@ class Rounds:
         final = torch.where(per_sample(self.found, clean), self.best, self.reached).clamp(*rules.bounds)
         if rules.levels is not None:
             final = _rounded(final, clean, rules.bounds, rules.levels)
-        success = self.found if self.spent else self._look(final) & rules.within(final - clean, self.epsilon)
+        success = self.found if self.spent else self._look(final) & rules.within(final - clean, clean, self.epsilon)
         passes = self.forward_passes + (not self.spent), self.backward_passes
-        distance = rules.norm.size(final - clean)
+        distance = rules.norm.size(final - clean) / rules.unit(clean)
         return AttackResult(final, success, distance, *passes, rules.norm.name, self.epsilon, rules.radii)
 
     @torch.no_grad()
