@@ -128,3 +128,13 @@ def test_a_model_whose_own_budget_runs_out_ends_the_run_with_what_was_found():
         assert int(result.forward_passes.sum()) == access.queries
         assert torch.equal(result.success, (model(result.adversarial).argmax(1) != labels) & result.success)
     assert not pgd(Access(model, budget=4), X, labels, epsilon=0.5).success.any()
+
+
+@pytest.mark.parametrize("budget", range(5, 60, 6))
+def test_a_spent_budget_ends_a_run_also_while_rounded_samples_are_looked_at(budget):
+    model = Counting()
+    labels = model(X).argmax(1)
+    access = Access(model, budget=budget)
+    result = pgd(access, X, labels, epsilon=0.5, steps=20, levels=256)
+    assert access.queries <= budget and int(result.forward_passes.sum()) <= access.queries
+    assert (~result.success | (model(result.adversarial).argmax(1) != labels)).all()
