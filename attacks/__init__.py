@@ -9,9 +9,9 @@ from ._sisters import check_sisters
 check_sisters("attacks")
 
 from .engine import Access, AttackResult, Rate, run
-from .errors import BudgetError, FrozenModelError, InputError, RepromarkError
+from .errors import BudgetError, EndpointError, FrozenModelError, InputError, RepromarkError
 from .evasion import bim, fgsm, pgd, universal_perturbation
-from .models import LoadedModel, load_model
+from .models import Endpoint, LoadedModel, load_model
 from .robustness import Card, evaluate
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "AttackResult",
     "BudgetError",
     "Card",
+    "Endpoint",
+    "EndpointError",
     "FrozenModelError",
     "InputError",
     "LoadedModel",

@@ -19,3 +19,7 @@ class BudgetError(RepromarkError, RuntimeError):
 
 class FrozenModelError(RepromarkError, RuntimeError):
     """A model that had to stay frozen was changed, or a gradient reached one of its weights."""
+
+
+class EndpointError(RepromarkError, RuntimeError):
+    """A service did not answer, or not with what can be used; the sentence says how many queries it has cost."""

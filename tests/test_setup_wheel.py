@@ -42,8 +42,9 @@ def test_wheel_holds_every_module_and_says_that_it_is_typed(wheel):
 
 
 def test_wheel_holds_the_files_that_are_no_modules(wheel):
-    files = {"tasks/experiments/digits-mappings.yaml", "tasks/templates/report.html", "attacks/models/imagenet_classes.txt"}
-    assert files <= set(wheel.namelist())
+    names = set(wheel.namelist())
+    assert {"tasks/experiments/digits-mappings.yaml", "tasks/templates/report.html"} <= names
+    assert "attacks/models/imagenet_classes.txt" in names
 
 
 def test_wheel_metadata(wheel):

@@ -9,6 +9,7 @@ from .driver import Attack, RunOptions, Stream, drive, run
 from .evaluation import evaluate, logits_of
 from .frozen import frozen, tensor_hashes, weights_hash
 from .measures import Rate
+from .nesting import on_rows
 from .objectives import (
     Loss,
     away_or_towards,
@@ -20,7 +21,7 @@ from .objectives import (
     targeted_dlr,
     untargeted,
 )
-from .perturbations import Additive, Perturbation, Universal, as_tensor
+from .perturbations import Additive, Perturbation, TanhBox, Universal, as_tensor
 from .regions import feasible
 from .results import AttackResult
 
@@ -44,6 +45,7 @@ __all__ = [
     "Rate",
     "RunOptions",
     "Stream",
+    "TanhBox",
     "Universal",
     "View",
     "as_tensor",
@@ -65,6 +67,7 @@ __all__ = [
     "logits_of",
     "margin",
     "missed_or_hit",
+    "on_rows",
     "per_sample",
     "run",
     "targeted",

@@ -1,10 +1,13 @@
 """What parameters do to a sample: the part of a threat model that says which inputs can be made."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from math import atanh
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from attacks.errors import InputError
 
 from .asks import Parameters
 
@@ -31,6 +34,15 @@ class Perturbation(Protocol):
 
     def clip(self, x: Tensor, parameters: Parameters) -> Parameters:
         """The nearest parameters that make only inputs which can exist."""
+        ...
+
+
+@runtime_checkable
+class Relative(Perturbation, Protocol):
+    """A perturbation whose parameters and distances are in units of each sample's own: a budget in dB, or in per cent."""
+
+    def unit(self, x: Tensor) -> Tensor:
+        """The size of a change that counts as a distance of 1, above 0, shape ``[n]``."""
         ...
 
 
@@ -68,6 +80,57 @@ class Additive:
     def clip(self, x: Tensor, parameters: Parameters) -> Tensor:
         """The nearest ``p`` with ``x + p`` inside the bounds."""
         return (x + as_tensor(parameters)).clamp(*self.bounds) - x
+
+
+@dataclass(frozen=True)
+class TanhBox:
+    """``tanh`` of a free variable, stretched over the bounds: every value makes a valid input.
+
+    Where ``tanh`` is flat, an entry hardly moves. With almost all of its range in use, as in the authors' code, what is
+    at the bounds, the black and white of an image, stays there for hundreds of steps. The steeper middle of the range
+    moves it as readily as the rest; there :meth:`clip` holds the variable where the bounds are.
+
+    Source: Carlini and Wagner, "Towards evaluating the robustness of neural networks", S&P 2017, section V.
+
+    Attributes:
+        bounds: the smallest and largest valid entry.
+        reach: the part of the range (-1, 1) of ``tanh`` that is stretched over the bounds, in (0, 1); 0.999999 in the
+            authors' code.
+
+    Example:
+        >>> x = torch.tensor([[0.2, 1.0]])
+        >>> box = TanhBox()
+        >>> torch.allclose(box(x, box.start(x)), x)
+        True
+    """
+
+    bounds: tuple[float, float] = (0.0, 1.0)
+    reach: float = 0.5
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.reach < 1:
+            raise InputError(f"reach={self.reach!r} cannot be used: it must lie between 0 and 1, neither of them.")
+
+    @property
+    def _middle(self) -> float:
+        return (self.bounds[0] + self.bounds[1]) / 2
+
+    @property
+    def _scale(self) -> float:
+        return (self.bounds[1] - self.bounds[0]) / (2 * self.reach)
+
+    def start(self, x: Tensor) -> Tensor:
+        """The variable that makes the clean samples, up to rounding."""
+        return self.clip(x, torch.atanh((x - self._middle) / self._scale))
+
+    def __call__(self, x: Tensor, parameters: Parameters) -> Tensor:
+        """The inputs; the samples only say their shape."""
+        return as_tensor(parameters).tanh() * self._scale + self._middle
+
+    def clip(self, x: Tensor, parameters: Parameters) -> Tensor:
+        """The nearest variable whose inputs are inside the bounds."""
+        return as_tensor(parameters).clamp(-atanh(self.reach), atanh(self.reach))
 
 
 @dataclass(frozen=True)

@@ -198,8 +198,9 @@ def _losses(heard: Answer) -> int:
 
 def _silence(ask: Ask, batch: Batch) -> Answer:
     """The answer when all rows that are open are rows that the method does not ask about."""
-    nothing = torch.zeros_like(batch.labels, dtype=batch.inputs.dtype)
-    logits = nothing[:, None].expand(-1, batch.classes)
+    shape = as_tensor(ask.parameters).shape[: 2 if ask.several else 1]
+    nothing = torch.zeros(shape, dtype=batch.inputs.dtype, device=batch.inputs.device)
+    logits = nothing[..., None].expand(*shape, batch.classes)
     gradient = torch.zeros_like(as_tensor(ask.parameters)) if ask.gradient else None
     return Answer(logits, nothing.bool(), nothing, gradient)
 

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..engine import device_of
 from ..errors import InputError
 from .embedded import EMBEDDED, load_embedded
+from .endpoint import Endpoint, connect
 from .huggingface import load_huggingface
 from .loaded import LoadedModel
 from .preprocessing import Preprocessing, Size, as_size
@@ -18,7 +20,7 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 ALLOWED = (
     f"an embedded model ({', '.join(EMBEDDED)}), a Hugging Face hub id such as google/vit-base-patch16-224, a local "
-    "folder that save_pretrained wrote, or a torch module"
+    "folder that save_pretrained wrote, the http(s) address of a service, or a torch module"
 )
 
 
@@ -40,14 +42,15 @@ def load_model(
 
     Args:
         source: ``"efficientnet-lite0"`` (extra ``demo``), a local folder that ``save_pretrained`` wrote, a Hugging
-            Face hub id (taken for one where no such folder exists), or a torch module from images to logits. A
-            module is wrapped, not copied; a :class:`LoadedModel` comes back as it is.
+            Face hub id (taken for one where no such folder exists), the http(s) address of a service (see
+            :class:`Endpoint`), or a torch module from images to logits. A module is wrapped, not copied; a
+            :class:`LoadedModel` comes back as it is.
         device: such as ``"cpu"`` or ``"cuda"``. By default a torch module stays where it is and all else goes to the
             CPU.
         image_size: the side of the network's square input in pixels, or (height, width); the model's own by default.
             Another size scales the model's own pipeline. A torch module has none of its own: without this, images
             reach it at their natural size; with it, those of other sizes are resized (bicubic).
-        classes: of a torch module; read off its first batch by default.
+        classes: of a torch module; read off its first batch by default. Of a service that does not say it itself.
         mean: of a torch module, per channel on the [0, 1] scale; 0 by default. One number makes it a grey-level
             model.
         std: of a torch module, likewise; 1 by default.
@@ -65,6 +68,8 @@ def load_model(
     """
     size = None if image_size is None else as_size(image_size)
     own = {"classes": classes, "mean": mean, "std": std}
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        source = connect(source, classes=classes)
     if isinstance(source, LoadedModel):
         _refuse("a loaded model", own | {"image_size": size, "name": name, "revision": revision})
         model = source
@@ -91,8 +96,11 @@ def _by_id(source: str, size: Size | None, revision: str | None) -> LoadedModel:
     if source in EMBEDDED:
         _refuse("an embedded model", {"revision": revision})
         return load_embedded(source, image_size=size)
-    if Path(source).expanduser().is_dir():
+    place = Path(source).expanduser()
+    if place.is_dir():
         _refuse("a local folder", {"revision": revision})
+    elif place.exists():
+        raise InputError(f"{source} is a file and no folder with a model: give {ALLOWED}.")
     elif not HUB_ID.fullmatch(source):
         raise InputError(f"There is no model {source!r}, and no folder of that name: give {ALLOWED}.")
     return load_huggingface(source, image_size=size, revision=revision)
@@ -107,9 +115,16 @@ def _wrap(
 ) -> LoadedModel:
     channels = len(mean or std or [0.0] * 3)
     preprocessing = Preprocessing(mean=mean or [0.0] * channels, std=std or [1.0] * channels, resize=size)
-    weight = next(module.parameters(), None)
-    if weight is not None:
-        preprocessing.to(weight.device)
+    preprocessing.to(device_of(module))
+    if isinstance(module, Endpoint):
+        return LoadedModel(
+            module,
+            preprocessing,
+            name=module.name,
+            source=module.source,
+            classes=classes or module.classes,
+            class_names=module.class_names,
+        )
     kind = type(module).__name__
     return LoadedModel(module, preprocessing, name=kind, source=f"torch:{kind}", classes=classes)
 

@@ -172,7 +172,9 @@ def as_size(image_size: int | Sequence[int]) -> Size:
     if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
         raise InputError(f"image_size={image_size!r} is no size: give pixels as one number, or as (height, width).")
     if max(pair) > LARGEST_SIDE:
-        raise InputError(f"image_size={image_size!r} is beyond {LARGEST_SIDE} pixels: images of that side fill the memory.")
+        raise InputError(
+            f"image_size={image_size!r} is beyond {LARGEST_SIDE} pixels: images of that side would fill the memory."
+        )
     return pair
 
 

@@ -6,7 +6,7 @@ Nothing here imports torch before a command runs.
 from collections.abc import Callable
 from typing import TypeAlias
 
-from . import attack, other, reprogram, watermark
+from . import attack, bench, other, reprogram, serve, watermark
 from .outcome import Outcome
 
 Tree: TypeAlias = "dict[str, Command | Group]"
@@ -38,7 +38,9 @@ COMMANDS: Tree = {
         {"keygen": watermark.keygen, "embed": watermark.embed, "verify": watermark.verify},
     ),
     "attack": Group("Measure what a classifier withstands.", {"evaluate": attack.evaluate}),
+    "bench": Group("Time our methods and those of other libraries side by side.", {"attacks": bench.attacks}),
     "run": other.run,
+    "serve": serve.serve,
 }
 
 __all__ = ["COMMANDS", "Command", "Group", "Outcome", "Tree"]
