@@ -10,7 +10,29 @@ check_sisters("attacks")
 
 from .engine import Access, AttackResult, Rate, run
 from .errors import BudgetError, EndpointError, FrozenModelError, InputError, RepromarkError
-from .evasion import bim, fgsm, pgd, universal_perturbation
+from .evasion import (
+    auto_pgd,
+    auto_pgd_targeted,
+    autoattack,
+    autozoom,
+    bim,
+    carlini_wagner,
+    ddn,
+    deepfool,
+    di_fgsm,
+    fab,
+    fab_targeted,
+    fgsm,
+    fmn,
+    mi_fgsm,
+    pgd,
+    sigma_zero,
+    simba,
+    square,
+    ti_fgsm,
+    universal_perturbation,
+    zoo,
+)
 from .models import Endpoint, LoadedModel, load_model
 from .robustness import Card, evaluate
 
@@ -26,11 +48,28 @@ __all__ = [
     "LoadedModel",
     "Rate",
     "RepromarkError",
+    "auto_pgd",
+    "auto_pgd_targeted",
+    "autoattack",
+    "autozoom",
     "bim",
+    "carlini_wagner",
+    "ddn",
+    "deepfool",
+    "di_fgsm",
     "evaluate",
+    "fab",
+    "fab_targeted",
     "fgsm",
+    "fmn",
     "load_model",
+    "mi_fgsm",
     "pgd",
     "run",
+    "sigma_zero",
+    "simba",
+    "square",
+    "ti_fgsm",
     "universal_perturbation",
+    "zoo",
 ]

@@ -6,6 +6,8 @@ from .checks import check_amounts, check_classes, check_counts, check_plain_step
 from .constraints import NORMS, Norm, NormName, get_norm, per_sample
 from .devices import device_of
 from .driver import Attack, RunOptions, Stream, drive, run
+from .estimation import by_queries
+from .estimators import Decoder, Estimator, Upsampled, coordinate, nes, rgf, spsa, spsa_gc
 from .evaluation import evaluate, logits_of
 from .frozen import frozen, tensor_hashes, weights_hash
 from .measures import Rate
@@ -26,7 +28,6 @@ from .regions import feasible
 from .results import AttackResult
 
 __all__ = [
-    "NORMS",
     "Access",
     "Additive",
     "Answer",
@@ -34,9 +35,12 @@ __all__ = [
     "Attack",
     "AttackResult",
     "Batch",
+    "Decoder",
+    "Estimator",
     "Level",
     "Loss",
     "Method",
+    "NORMS",
     "Norm",
     "NormName",
     "Objective",
@@ -47,15 +51,18 @@ __all__ = [
     "Stream",
     "TanhBox",
     "Universal",
+    "Upsampled",
     "View",
     "as_tensor",
     "away_or_towards",
+    "by_queries",
     "check_amounts",
     "check_classes",
     "check_counts",
     "check_plain_steps",
     "check_radii",
     "check_samples",
+    "coordinate",
     "cross_entropy",
     "device_of",
     "dlr",
@@ -67,9 +74,13 @@ __all__ = [
     "logits_of",
     "margin",
     "missed_or_hit",
+    "nes",
     "on_rows",
     "per_sample",
+    "rgf",
     "run",
+    "spsa",
+    "spsa_gc",
     "targeted",
     "targeted_dlr",
     "tensor_hashes",

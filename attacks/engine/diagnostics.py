@@ -1,13 +1,12 @@
 """Signs that attacks look weaker on a model than the model is: what is behind them is said in a sentence.
 
-Croce and Hein's AutoAttack looks for such signs (ICML 2020, and the flags of its evaluation protocol); Carlini et al., "On
-evaluating adversarial robustness", 2019, and Athalye et al., "Obfuscated gradients give a false sense of security",
-ICML 2018, explain them.
+Croce and Hein's AutoAttack looks for such signs (ICML 2020, and the flags of its evaluation protocol); Carlini et al.,
+"On evaluating adversarial robustness", 2019, and Athalye et al., "Obfuscated gradients give a false sense of
+security", ICML 2018, explain them.
 """
 
 from collections import Counter
 
-import torch
 from torch import Tensor
 
 from .asks import Ask, Method
@@ -21,19 +20,19 @@ PROBABILITY = 1e-4
 
 SENTENCES = {
     "random": (
-        "{n} of {of} samples got other logits when they were sent again: the model is random, so gradients and accepted "
-        "steps are noise. Attack the mean of many answers, and count a sample as robust only over repeated judgements."
+        "{n} of {of} samples got other logits when they were sent again: the model is random, so gradients and "
+        "accepted steps are noise. Attack the mean of many answers, and call a sample robust only over many judgements."
     ),
     "probabilities": (
         "{n} of {of} samples got non-negative answers that sum to 1: these look like probabilities, not logits. Losses "
         "saturate on them; hand over the model without its last softmax."
     ),
     "flat": (
-        "{n} of {of} samples have a gradient of zero in every entry: gradient attacks cannot move them. Use a loss that "
-        "does not saturate (dlr, margin) and an attack without gradients (square) before calling them robust."
+        "{n} of {of} samples have a gradient of zero in every entry: gradient attacks cannot move them. Use a loss "
+        "that does not saturate (dlr, margin) and an attack without gradients (square) before calling them robust."
     ),
     "few": (
-        "The model has {n} classes: the DLR losses need 3, targeted ones 4, so cross-entropy and margin stand in for them."
+        "The model has {n} classes: the DLR loss needs 3, the targeted one 4, so cross-entropy and margin stand in."
     ),
 }
 

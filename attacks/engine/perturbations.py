@@ -39,7 +39,7 @@ class Perturbation(Protocol):
 
 @runtime_checkable
 class Relative(Perturbation, Protocol):
-    """A perturbation whose parameters and distances are in units of each sample's own: a budget in dB, or in per cent."""
+    """A perturbation whose parameters and distances are in units of each sample's own: budgets in dB or in per cent."""
 
     def unit(self, x: Tensor) -> Tensor:
         """The size of a change that counts as a distance of 1, above 0, shape ``[n]``."""

@@ -1,22 +1,45 @@
 """Published evasion attacks, one a file, each a short function that composes parts of the engine."""
 
 from .auto_pgd import auto_pgd, auto_pgd_targeted
+from .autoattack import autoattack
+from .autozoom import autozoom
 from .bim import bim
+from .carlini_wagner import carlini_wagner
+from .ddn import ddn
+from .deepfool import deepfool
 from .diverse_inputs import di_fgsm
+from .fab import fab, fab_targeted
 from .fgsm import fgsm
+from .fmn import fmn
 from .momentum import mi_fgsm
 from .pgd import pgd
+from .sigma_zero import sigma_zero
+from .simba import simba
+from .square import square
 from .translation_invariant import ti_fgsm
 from .universal import universal_perturbation
+from .zoo import zoo
 
 __all__ = [
     "auto_pgd",
     "auto_pgd_targeted",
+    "autoattack",
+    "autozoom",
     "bim",
+    "carlini_wagner",
+    "ddn",
+    "deepfool",
     "di_fgsm",
+    "fab",
+    "fab_targeted",
     "fgsm",
+    "fmn",
     "mi_fgsm",
     "pgd",
+    "sigma_zero",
+    "simba",
+    "square",
     "ti_fgsm",
     "universal_perturbation",
+    "zoo",
 ]

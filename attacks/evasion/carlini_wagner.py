@@ -1,0 +1,188 @@
+"""The minimum-norm attacks of Carlini and Wagner in l2 and l-inf.
+
+Carlini and Wagner, "Towards evaluating the robustness of neural networks", S&P 2017, sections VI.A and VI.C.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from attacks.errors import InputError
+
+from ..engine import (
+    Ask,
+    AttackResult,
+    Method,
+    Perturbation,
+    RunOptions,
+    TanhBox,
+    View,
+    as_tensor,
+    check_amounts,
+    check_counts,
+    get_norm,
+    per_sample,
+    run,
+)
+from .search import Review, Shortfall, search_constant, standing
+
+SHRINK = 0.9
+"""What is left of the largest change as the next threshold in l-inf."""
+
+
+def adam(x: Tensor, perturbation: Perturbation, start: Tensor, step_size: float) -> Callable[[Tensor], Tensor]:
+    """What takes Adam's steps from ``start``, one for each slope that it is told; returns the next parameters."""
+    w = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([w], lr=step_size, fused=True)
+
+    def step(slope: Tensor) -> Tensor:
+        w.grad = slope
+        optimizer.step()
+        w.data = as_tensor(perturbation.clip(x, w.detach()))
+        return w.detach()
+
+    return step
+
+
+def smallest_square(
+    x: Tensor,
+    perturbation: Perturbation,
+    *,
+    generator: torch.Generator,
+    targets: Tensor | None,
+    search_steps: int,
+    steps: int,
+    step_size: float,
+    initial_c: float,
+    confidence: float,
+) -> Method[None]:
+    """The method in l2: lower the squared change and ``c`` times the shortfall together, for the ``c`` that is best."""
+    start, short = as_tensor(perturbation.start(x)), Shortfall(targets, confidence, x)
+    wanted = yield from standing(start, confidence)
+
+    def attempt(c: Tensor) -> Method[Tensor]:
+        def objective(view: View) -> Tensor:
+            change = (view.inputs - view.batch.inputs).flatten(1)
+            return change.square().sum(1) + c[view.batch.rows] * short(view)
+
+        w, step = start, adam(x, perturbation, start, step_size)
+        review, found = Review(wanted, steps), ~wanted
+        for i in range(steps):
+            answer, reached = yield from short.put(Ask(w, objective, gradient=True, wanted=review.wanted))
+            found = found | reached
+            if review.over(i, answer.loss):
+                break
+            w = step(answer.slope())
+        return found
+
+    yield from search_constant(attempt, x.new_full((len(x),), initial_c), steps=search_steps)
+
+
+def smallest_peak(
+    x: Tensor,
+    perturbation: Perturbation,
+    *,
+    generator: torch.Generator,
+    targets: Tensor | None,
+    search_steps: int,
+    steps: int,
+    step_size: float,
+    initial_c: float,
+    confidence: float,
+) -> Method[None]:
+    """The method in l-inf: lower what exceeds a threshold and ``c`` times the shortfall, then the threshold, again."""
+    home, short = as_tensor(perturbation.start(x)), Shortfall(targets, confidence, x)
+    wanted = yield from standing(home, confidence)
+    c, threshold = x.new_full((len(x),), initial_c), x.new_full((len(x),), torch.inf)
+    failures = torch.zeros_like(c)
+
+    def objective(view: View) -> Tensor:
+        change = (view.inputs - view.batch.inputs).flatten(1)
+        excess = (change.abs() - threshold[view.batch.rows, None]).clamp_min(0).sum(1)
+        return excess + c[view.batch.rows] * short(view)
+
+    while bool(wanted.any()):
+        w, step = home, adam(x, perturbation, home, step_size)
+        review, missed = Review(wanted, steps), wanted
+        for i in range(steps):
+            answer, reached = yield from short.put(Ask(w, objective, gradient=True, wanted=review.wanted))
+            peak = get_norm("linf").size(perturbation(x, w) - x)
+            found = reached & (peak <= threshold)
+            home, threshold = torch.where(per_sample(found, w), w, home), torch.where(found, SHRINK * peak, threshold)
+            missed, review.wanted = missed & ~found, review.wanted & ~found
+            if review.over(i, answer.loss):
+                break
+            w = step(answer.slope())
+        failures, c = failures + missed, torch.where(missed, 2 * c, c)
+        wanted = wanted & (failures < search_steps)
+
+
+def carlini_wagner(
+    model: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    norm: str = "l2",
+    search_steps: int = 9,
+    steps: int = 1000,
+    step_size: float = 0.01,
+    initial_c: float | None = None,
+    confidence: float = 0.0,
+    reach: float = 0.5,
+    **options: Unpack[RunOptions],
+) -> AttackResult:
+    """Find the smallest change of each sample by lowering its size and the model's lead in the right class together.
+
+    The constant ``c`` between the two is searched for each sample by itself. In l2 every attempt begins at the sample;
+    ``c`` grows tenfold until one succeeds, then the smallest that does is bisected. In l-inf what exceeds a threshold
+    counts as size; after each success the threshold falls to 0.9 of the largest change and the next attempt goes on
+    from there, after each failure ``c`` doubles.
+
+    An attempt leaves a sample alone once its loss falls by less than 0.01 % in a tenth of the steps, so the passes
+    counted are usually far fewer than ``search_steps * steps``.
+
+    Args:
+        model: maps inputs to logits, shape ``[n, classes]``.
+        x: clean samples, float32, shape ``[n, ...]``, inside ``bounds`` ([0, 1] unless said).
+        labels: their classes, int64, shape ``[n]``.
+        norm: "l2" or "linf".
+        search_steps: in l2 the attempts, in l-inf the attempts that may fail, at least 1.
+        steps: Adam steps of an attempt, at least 1.
+        step_size: Adam's, in the variable of :class:`~attacks.engine.TanhBox`.
+        initial_c: the first ``c``, above 0; 0.001 in l2 and 0.1 in l-inf unless given.
+        confidence: by how many logits the wrong class must lead for a sample to count as found, at least 0.
+        reach: the part of the range of tanh that is stretched over the bounds, in (0, 1). The authors' code has
+            0.999999, with which samples at the very bounds hardly move.
+        **options: the settings of :func:`attacks.run`: targets, bounds, stop, restarts, budget, batch_size, levels,
+            seed, generator, progress.
+
+    Raises:
+        InputError: when samples, labels or settings cannot be used as they are.
+
+    Example:
+        >>> x, labels = torch.tensor([[0.6, 0.5]]), torch.tensor([0])
+        >>> carlini_wagner(nn.Identity(), x, labels, steps=100).distance < 0.0708 * 1.02  # the boundary: 0.1 / sqrt(2)
+        tensor([True])
+    """
+    check_counts(search_steps=search_steps, steps=steps)
+    check_amounts(step_size=step_size, initial_c=initial_c, confidence=confidence)
+    if norm not in METHODS:
+        raise InputError(f"norm={norm!r} has no Carlini-Wagner attack here: use 'l2' or 'linf'.")
+    method, usual_c = METHODS[norm]
+    bound = partial(
+        method,
+        targets=options.get("targets"),
+        search_steps=search_steps,
+        steps=steps,
+        step_size=step_size,
+        initial_c=usual_c if initial_c is None else initial_c,
+        confidence=confidence,
+    )
+    box = TanhBox(options.get("bounds", (0.0, 1.0)), reach)
+    return run(bound, model, x, labels, norm=norm, perturbation=box, rank=get_norm(norm).size, **options)
+
+
+METHODS = {"l2": (smallest_square, 1e-3), "linf": (smallest_peak, 0.1)}
