@@ -247,10 +247,10 @@ def test_on_the_small_robust_network_it_finds_what_the_fields_best_code_finds(at
 
 @pytest.mark.slow
 def test_in_l2_it_does_so_as_well_and_pooling_helps(attack_target):
-    # AutoAttack's code: 73.0, 75.0 and 77.0 % with three seeds.
+    # The field's code: 75.8 % on average over eight seeds, 73.0 to 77.3; this one 76.9, 74.2 to 79.3.
     model, x, labels = attack_target
     pooled, paper = (
         square(model, x, labels, epsilon=3.0, norm="l2", steps=1000, pooled=flag) for flag in (True, False)
     )
-    assert pooled.robust_rate.value == pytest.approx(0.75, abs=0.03)
+    assert pooled.robust_rate.value == pytest.approx(0.758, abs=0.03)
     assert paper.robust_rate.value > pooled.robust_rate.value + 0.03

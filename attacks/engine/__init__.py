@@ -23,9 +23,11 @@ from .objectives import (
     targeted_dlr,
     untargeted,
 )
-from .perturbations import Additive, Perturbation, TanhBox, Universal, as_tensor
+from .perturbations import Additive, Perturbation, Relative, TanhBox, Universal, as_tensor
 from .regions import feasible
 from .results import AttackResult
+from .texts import Piece, Pieces, Spelled, Substitution, TextResult
+from .waveforms import PCM16_BOUNDS, PCM16_LEVELS, Waveform, in_band, noise_ratio, signal_to_noise
 
 __all__ = [
     "Access",
@@ -44,15 +46,24 @@ __all__ = [
     "Norm",
     "NormName",
     "Objective",
+    "PCM16_BOUNDS",
+    "PCM16_LEVELS",
     "Parameters",
     "Perturbation",
+    "Piece",
+    "Pieces",
     "Rate",
+    "Relative",
     "RunOptions",
+    "Spelled",
     "Stream",
+    "Substitution",
     "TanhBox",
+    "TextResult",
     "Universal",
     "Upsampled",
     "View",
+    "Waveform",
     "as_tensor",
     "away_or_towards",
     "by_queries",
@@ -71,14 +82,17 @@ __all__ = [
     "feasible",
     "frozen",
     "get_norm",
+    "in_band",
     "logits_of",
     "margin",
     "missed_or_hit",
     "nes",
+    "noise_ratio",
     "on_rows",
     "per_sample",
     "rgf",
     "run",
+    "signal_to_noise",
     "spsa",
     "spsa_gc",
     "targeted",

@@ -122,15 +122,16 @@ class TanhBox:
 
     def start(self, x: Tensor) -> Tensor:
         """The variable that makes the clean samples, up to rounding."""
-        return self.clip(x, torch.atanh((x - self._middle) / self._scale))
+        return self.clip(x, torch.atanh((x - self._middle) / self._scale) / self.reach)
 
     def __call__(self, x: Tensor, parameters: Parameters) -> Tensor:
         """The inputs; the samples only say their shape."""
-        return as_tensor(parameters).tanh() * self._scale + self._middle
+        return (as_tensor(parameters) * self.reach).tanh() * self._scale + self._middle
 
     def clip(self, x: Tensor, parameters: Parameters) -> Tensor:
         """The nearest variable whose inputs are inside the bounds."""
-        return as_tensor(parameters).clamp(-atanh(self.reach), atanh(self.reach))
+        end = atanh(self.reach) / self.reach
+        return as_tensor(parameters).clamp(-end, end)
 
 
 @dataclass(frozen=True)

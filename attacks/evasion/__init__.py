@@ -16,8 +16,11 @@ from .pgd import pgd
 from .sigma_zero import sigma_zero
 from .simba import simba
 from .square import square
+from .tokens import token_substitution
 from .translation_invariant import ti_fgsm
 from .universal import universal_perturbation
+from .waveform import waveform_auto_pgd, waveform_pgd
+from .words import embedding_neighbours, word_substitution
 from .zoo import zoo
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "ddn",
     "deepfool",
     "di_fgsm",
+    "embedding_neighbours",
     "fab",
     "fab_targeted",
     "fgsm",
@@ -40,6 +44,10 @@ __all__ = [
     "simba",
     "square",
     "ti_fgsm",
+    "token_substitution",
     "universal_perturbation",
+    "waveform_auto_pgd",
+    "waveform_pgd",
+    "word_substitution",
     "zoo",
 ]

@@ -1,23 +1,29 @@
 """Image classifiers from the Hugging Face hub or a folder, with their own image processor made differentiable."""
 
 import inspect
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from torch import nn
 
 from ..errors import InputError
+from .checkpoints import Checkpoint, Kind, class_names, first_line
 from .loaded import LoadedModel
 from .preprocessing import Preprocessing, Size
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor
+
+IMAGES = Kind(
+    name="an image classifier",
+    task="image classification",
+    auto="AutoModelForImageClassification",
+    architectures="MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
+    reader="AutoImageProcessor",
+    prepares="image processor",
+    file="preprocessor_config.json",
+    files="*processor_config.json",
+)
 
 RESAMPLE = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of the filters, as processors write them, that :class:`Preprocessing` has."""
@@ -47,15 +53,13 @@ def load_huggingface(source: str, *, image_size: Size | None = None, revision: s
         InputError: nothing there, no safetensors weights, no classification head, a processor that cannot be rebuilt,
             or a network that does not run at the size; the sentence says what to do.
     """
-    place = Path(source).expanduser()
-    if place.is_dir():
-        _check_folder(place)
-    where = {"pretrained_model_name_or_path": str(place) if place.is_dir() else source, "revision": revision}
-    transformers = _transformers()
-    with _quiet(transformers, local=place.is_dir()):
-        config = _config(transformers, where)
-        network = _network(transformers, where, config)
-        preprocessing = rebuild(_processor(transformers, where), source)
+    checkpoint = Checkpoint(source, IMAGES, revision)
+    checkpoint.check_folder()
+    with checkpoint.quiet():
+        config = checkpoint.config()
+        network = checkpoint.network(config)
+        otherwise = "load the network yourself and hand it to load_model with image_size, mean and std"
+        preprocessing = rebuild(checkpoint.reader(otherwise), source)
     options = {}
     if image_size not in (None, preprocessing.input_size):
         preprocessing = preprocessing.at(image_size)
@@ -64,150 +68,15 @@ def load_huggingface(source: str, *, image_size: Size | None = None, revision: s
     model = LoadedModel(
         network,
         preprocessing,
-        name=place.resolve().name if place.is_dir() else source,
+        name=checkpoint.name,
         source=source,
         classes=config.num_labels,
-        class_names=_class_names(config.id2label),
+        class_names=class_names(config.id2label),
         revision=getattr(config, "_commit_hash", None),
         forward_options=options,
     )
     _try_out(model)
     return model
-
-
-def _check_folder(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise InputError(
-            f"The folder {folder} has no config.json: give one that transformers' save_pretrained wrote, with "
-            "config.json, model.safetensors and preprocessor_config.json."
-        )
-    if any(folder.glob("*.safetensors")):
-        return
-    if any(folder.glob("*.bin")):
-        raise InputError(
-            f"The folder {folder} has its weights only as a pickle (.bin), which can run code when it is read: "
-            "convert it where you trust it, by loading it with transformers and calling save_pretrained, which "
-            "writes model.safetensors."
-        )
-    raise InputError(
-        f"The folder {folder} has no weights: model.safetensors must lie beside config.json. Copy it there, or save "
-        "the model again with save_pretrained."
-    )
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-
-        _ = transformers.AutoImageProcessor  # it is this one that imports much else
-    except (ImportError, OSError) as error:  # OSError: a torchaudio whose libraries do not fit torch
-        raise InputError(
-            f"transformers cannot be imported ({_first_line(error)}): `repromark doctor` says what is broken, and "
-            "with --fix mends what it can."
-        ) from error
-    return transformers
-
-
-@contextmanager
-def _quiet(transformers: Any, *, local: bool) -> Iterator[None]:
-    """No warnings of transformers and of the hub's client beside our own sentence; only a download shows bars."""
-    logs = transformers.utils.logging
-    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
-    levels, bars = [logger.level for logger in loggers], local and logs.is_progress_bar_enabled()
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        if bars:
-            logs.disable_progress_bar()
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars:
-            logs.enable_progress_bar()
-
-
-def _config(transformers: Any, where: dict[str, Any]) -> Any:
-    from huggingface_hub.errors import StrictDataclassError
-
-    try:
-        return transformers.AutoConfig.from_pretrained(**where, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
-        raise _unreadable(where, error) from error
-
-
-def _network(transformers: Any, where: dict[str, Any], config: Any) -> nn.Module:
-    """The network with all its weights from the checkpoint: transformers alone would fill gaps with random ones."""
-    source = where["pretrained_model_name_or_path"]
-    if type(config) not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
-        raise InputError(
-            f"{source} is a {config.model_type} model, for which transformers has no image-classification head: "
-            "choose an image classifier, or build one yourself and hand the torch module to load_model."
-        )
-    try:
-        network, info = transformers.AutoModelForImageClassification.from_pretrained(
-            **where,
-            config=config,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, with a sentence that says which
-            dtype=torch.float32,
-        )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        raise _unreadable(where, error) from error
-    if info["mismatched_keys"]:
-        name, *shapes = sorted(info["mismatched_keys"])[0]
-        saved, wanted = map(tuple, shapes)
-        raise InputError(
-            f"{source} has {name} of shape {saved} in its weights, but its config.json describes {wanted}: the two "
-            "belong to different models. Get a fresh copy, or save the model again with save_pretrained."
-        )
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise InputError(
-            f"{source} ({', '.join(config.architectures or ['unknown architecture'])}) has no weights for "
-            f"{missing[0]} ({len(missing)} tensors in all): it has no trained image-classification head, and random "
-            "numbers would stand in. Choose a checkpoint that was fine-tuned for image classification."
-        )
-    return network
-
-
-def _processor(transformers: Any, where: dict[str, Any]) -> "BaseImageProcessor":
-    try:
-        return transformers.AutoImageProcessor.from_pretrained(**where, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
-        source = where["pretrained_model_name_or_path"]
-        lacking = Path(source).is_dir() and not any(Path(source).glob("*processor_config.json"))
-        reason = "there is no such file" if lacking else _first_line(error)
-        raise InputError(
-            f"{source} has no image processor that can be read ({reason}): add a preprocessor_config.json "
-            "(AutoImageProcessor's save_pretrained writes one), or load the network yourself and hand it to load_model "
-            "with image_size, mean and std."
-        ) from error
-
-
-def _unreadable(where: dict[str, Any], error: Exception) -> InputError:
-    source = where["pretrained_model_name_or_path"]
-    if Path(source).exists():
-        return InputError(
-            f"The folder {source} cannot be read as an image classifier ({_first_line(error)}): a file in it is "
-            "damaged, or made for something else. Get a fresh copy, or save the model again with save_pretrained."
-        )
-    return InputError(
-        f"No image classifier with safetensors weights could be read from {source} ({_first_line(error)}): check the "
-        "spelling of the hub id, the network (or HF_HUB_OFFLINE) and your access (`hf auth login`), or give a local "
-        "folder."
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
-
-
-def _class_names(id2label: dict[int, str]) -> list[str] | None:
-    names = [id2label[index] for index in sorted(id2label)]
-    return None if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
 
 
 def rebuild(processor: "BaseImageProcessor", source: str) -> Preprocessing:
@@ -305,6 +174,6 @@ def _try_out(model: LoadedModel) -> None:
         raise
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"{model.source} does not run at {size[0]} x {size[1]} pixels ({_first_line(error)}): leave image_size "
+            f"{model.source} does not run at {size[0]} x {size[1]} pixels ({first_line(error)}): leave image_size "
             "out, or choose one that the network allows."
         ) from error
