@@ -1,25 +1,11 @@
-"""Every test runs offline, on one thread, without a display, and from the same seed."""
+"""Real models, data and targets with known answers, which two settings name."""
 
 import os
-import random
 from pathlib import Path
-
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["MPLBACKEND"] = "Agg"
-os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
 import torch
-
-torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    random.seed(0)
-    np.random.seed(0)
-    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ def at_a_distance(shape, n, distance):
 @pytest.mark.parametrize(("shape", "n"), [((8,), 3), ((4, 6), 8), ((3, 7, 7), 1)])
 def test_the_smallest_change_in_l2_is_found(shape, n):
     model, x, labels = at_a_distance(shape, n, 0.1)
-    result = carlini_wagner(model, x, labels, search_steps=6, steps=100)
+    result = carlini_wagner(model, x, labels, search_steps=6, steps=100, step_size=0.005)
     assert result.success.all()
     assert (result.distance <= 0.1 * 1.05).all() and (result.distance >= 0.1 * (1 - 5e-4)).all()
 

@@ -23,7 +23,7 @@ def on_rows(method: Method[T], rows: Tensor, n: int) -> Method[T]:
         n: samples in the whole batch.
 
     Example:
-        >>> from attacks.engine import drive
+        >>> from attacks.engine import Ask, drive
         >>> def inner(x):
         ...     answer = yield Ask(x)
         ...     return answer.logits

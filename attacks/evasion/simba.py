@@ -9,7 +9,6 @@ from typing import Unpack
 
 import numpy as np
 import torch
-from scipy.fft import idct
 from torch import Tensor, nn
 
 from attacks.errors import InputError
@@ -50,6 +49,8 @@ def waves(length: int, count: int) -> Tensor:
         tensor([[ 0.7071,  0.7071],
                 [ 0.7071, -0.7071]])
     """
+    from scipy.fft import idct  # a third of a second that help and other attacks need not wait for
+
     return torch.from_numpy(idct(np.eye(length), norm="ortho", axis=1)[:count]).float()
 
 
