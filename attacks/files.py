@@ -3,6 +3,8 @@
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,28 @@ def write_atomically(path: PathLike, content: str | bytes) -> None:
         os.replace(draft, final)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_into(folder: PathLike) -> Iterator[None]:
+    """What the disk refuses inside, about files in this folder, becomes a sentence.
+
+    Raises:
+        InputError: a file stands where the folder should be, or nothing can be written there.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as file, writing_into("draft"):
+        ...     write_atomically(Path(file.name, "note.txt"), "lost")
+        Traceback (most recent call last):
+        ...
+        attacks.errors.InputError: The folder draft cannot be written (...): choose another place.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = "a file stands there" if Path(folder).is_file() else error.strerror
+        raise InputError(f"The folder {folder} cannot be written ({reason}): choose another place.") from error
 
 
 def write_json(path: PathLike, content: Any) -> None:

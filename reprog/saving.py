@@ -13,7 +13,7 @@ from safetensors.torch import save as serialise
 
 from attacks.engine import Rate
 from attacks.errors import InputError
-from attacks.files import read_json, write_atomically
+from attacks.files import read_json, write_atomically, writing_into
 
 from .backbone import Backbone
 from .card import card
@@ -54,12 +54,9 @@ def save(program: Program, folder: Path) -> Path:
             "Make it a plain number, with float() or int(), or a string."
         ) from error
     # Only now, with nothing left that can fail but the disk, is an older program replaced; its config goes last.
-    try:
+    with writing_into(folder):
         for name, content in ((CARD, card(program)), (TENSORS, tensors), (CONFIG, text)):
             write_atomically(folder / name, content)
-    except OSError as error:
-        reason = "a file stands there" if folder.is_file() else error.strerror
-        raise InputError(f"The folder {folder} cannot be written ({reason}): choose another place.") from error
     return folder
 
 

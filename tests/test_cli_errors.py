@@ -346,11 +346,11 @@ def test_warnings_are_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 LEAVES = [
     "demo", "doctor", "reprogram fit", "reprogram evaluate", "reprogram predict", "watermark keygen", "watermark embed",
-    "watermark verify", "attack evaluate", "run",
+    "watermark verify", "attack evaluate", "bench attacks", "serve", "run",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("words", ["", "reprogram", "watermark", "attack", *LEAVES])
+@pytest.mark.parametrize("words", ["", "reprogram", "watermark", "attack", "bench", *LEAVES])
 def test_every_command_has_help(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*words.split(), "--help"]) == 0
     out = capsys.readouterr().out

@@ -105,6 +105,13 @@ def test_another_mark_in_the_folder_is_not_lost(tmp_path):
     assert Mark.from_pretrained(tmp_path).digest == recipe("blend").digest
 
 
+def test_a_file_where_the_folder_should_be_is_said(tmp_path):
+    (tmp_path / "mark").write_text("notes")
+    with pytest.raises(InputError, match="a file stands there"):
+        recipe("blend").save_pretrained(tmp_path / "mark")
+    assert (tmp_path / "mark").read_text() == "notes"
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from attacks.errors import InputError
-from attacks.files import read_json, write_atomically, write_json
+from attacks.files import read_json, write_atomically, write_json, writing_into
 
 from .keys import DOMAIN, KeyedStream, OwnerKey, encode
 from .triggers import FAMILIES, TriggerSet
@@ -138,17 +138,17 @@ class Mark:
         Nothing in it is secret, but keep it private until a dispute: it tells which images were mixed.
 
         Raises:
-            InputError: the folder holds another mark, which would be lost.
+            InputError: the folder holds another mark, which would be lost, or cannot be written.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         config = folder / CONFIG
         if config.exists() and Mark.from_pretrained(folder).digest != self.digest:
             raise InputError(f"{folder} already holds another mark: choose another folder, or remove that one first.")
-        if self.carriers is not None:
-            write_atomically(folder / CARRIERS, save({"carriers": self.carriers.cpu().contiguous()}))
         named = {name: getattr(self, name) for name in ("family", "n", "classes", "shape", "nonce", "digest")}
-        write_json(config, {"format": FORMAT, "version": 1, **named})
+        with writing_into(folder):
+            if self.carriers is not None:
+                write_atomically(folder / CARRIERS, save({"carriers": self.carriers.cpu().contiguous()}))
+            write_json(config, {"format": FORMAT, "version": 1, **named})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Mark":

@@ -172,7 +172,8 @@ def verify(
     """Ask a suspect for the labels that only the key's owner could foresee; exit code 1 when it does not know them.
 
     Args:
-        model: the suspect: a Hugging Face id, a folder that save_pretrained wrote, or efficientnet-lite0.
+        model: the suspect: a Hugging Face id, a folder that save_pretrained wrote, efficientnet-lite0, or the address
+            of an endpoint (http://...).
         mark: folder of the mark, as `repromark watermark embed` wrote it.
         key: the owner's key.
         alpha: the chance of a false claim that is accepted, in (0, 1).
