@@ -8,7 +8,7 @@ from ._sisters import check_sisters
 
 check_sisters("attacks")
 
-from .engine import Access, AttackResult, Rate, run
+from .engine import Access, AttackResult, Rate, coordinate, nes, rgf, run, spsa
 from .errors import BudgetError, EndpointError, FrozenModelError, InputError, RepromarkError
 from .evasion import (
     auto_pgd,
@@ -71,6 +71,7 @@ __all__ = [
     "autozoom",
     "bim",
     "carlini_wagner",
+    "coordinate",
     "ddn",
     "deepfool",
     "di_fgsm",
@@ -84,11 +85,14 @@ __all__ = [
     "load_model",
     "load_text_model",
     "mi_fgsm",
+    "nes",
     "pgd",
     "read_wav",
+    "rgf",
     "run",
     "sigma_zero",
     "simba",
+    "spsa",
     "square",
     "ti_fgsm",
     "token_substitution",

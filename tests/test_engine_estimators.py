@@ -25,6 +25,7 @@ from attacks.engine import (
 from attacks.engine.estimation import Estimation, by_queries
 from attacks.engine.estimators import Upsampled, coordinate, nes, rgf, spsa, spsa_gc
 from attacks.errors import InputError
+from attacks.evasion import carlini_wagner, pgd
 from attacks.evasion.pgd import projected_descent
 
 SIZE = 6
@@ -211,6 +212,18 @@ def test_a_gradient_attack_breaks_what_it_can_without_gradients(n, shape):
     scores = Access(model, level="scores")
     together = pgd_by_queries(nes(200, 0.01), scores, x, labels, epsilon=2 * float(radii.max()), steps=10)
     assert together.success.all() and together.backward_passes.sum() == 0
+
+
+def test_an_estimator_is_a_setting_of_every_gradient_attack():
+    model, x, labels, radii = threatened()
+    scores = Access(model, level="scores")
+    settings = {"epsilon": 2 * float(radii.max()), "steps": 10, "random_start": True}
+    asked = pgd(scores, x, labels, loss=margin, estimator=nes(30), diagnose=True, **settings)
+    wrapped = pgd_by_queries(nes(30), model, x, labels, **settings)
+    assert asked.success.all() and torch.equal(asked.adversarial, wrapped.adversarial)
+    assert torch.equal(asked.forward_passes, wrapped.forward_passes + 2) and not asked.backward_passes.any()
+    assert len(asked.notes) == 1 and "2 classes" in asked.notes[0]
+    assert carlini_wagner(scores, x, labels, search_steps=3, steps=100, initial_c=1.0, estimator=nes(20)).success.all()
 
 
 @pytest.mark.parametrize("estimator", [nes(4), rgf(4), rgf(4, two_sided=True), spsa_gc(4), coordinate(4)])

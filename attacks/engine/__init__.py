@@ -6,7 +6,7 @@ from .checks import check_amounts, check_classes, check_counts, check_plain_step
 from .constraints import NORMS, Norm, NormName, get_norm, per_sample
 from .devices import device_of
 from .driver import Attack, RunOptions, Stream, drive, run
-from .estimation import by_queries
+from .estimation import Estimation, by_queries
 from .estimators import Decoder, Estimator, Upsampled, coordinate, nes, rgf, spsa, spsa_gc
 from .evaluation import evaluate, logits_of
 from .frozen import frozen, tensor_hashes, weights_hash
@@ -38,6 +38,7 @@ __all__ = [
     "AttackResult",
     "Batch",
     "Decoder",
+    "Estimation",
     "Estimator",
     "Level",
     "Loss",

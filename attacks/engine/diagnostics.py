@@ -37,25 +37,27 @@ SENTENCES = {
 }
 
 
-def diagnosis(x: Tensor, perturbation: Perturbation, signs: Counter[str]) -> Method[None]:
+def diagnosis(x: Tensor, perturbation: Perturbation, signs: Counter[str], *, gradient: bool = True) -> Method[None]:
     """Look at each clean sample twice, once with its gradient, and count what is suspicious.
 
     Args:
         x: clean samples, shape ``[n, ...]``.
         perturbation: what the attack moves.
         signs: counts by the names of :data:`SENTENCES`, and samples looked at under "of"; added to.
+        gradient: whether the model can be asked for one.
     """
     start = perturbation.start(x)
-    first = yield Ask(start, untargeted(cross_entropy), gradient=True, probe=True)
+    first = yield Ask(start, untargeted(cross_entropy), gradient=gradient, probe=True)
     again = yield Ask(start, probe=True)
     heard = first.logits.abs().sum(1) > 0
     drift = (first.logits - again.logits).abs().amax(1) > RANDOM * first.logits.abs().amax(1).clamp_min(1)
     sums = (first.logits.sum(1) - 1).abs() <= PROBABILITY
     likely = sums & (first.logits >= 0).all(1)
-    # A model that is sure beyond float32 has no gradient either way: that is the loss's fault, and just as flat.
-    flat = (first.slope().flatten(1) == 0).all(1) & heard
+    found = {"random": drift, "probabilities": likely}
+    if gradient:  # a model that is sure beyond float32 has none either way: the loss's fault, and just as flat
+        found["flat"] = (first.slope().flatten(1) == 0).all(1) & heard
     signs["of"] += len(x)
-    for name, rows in {"random": drift, "probabilities": likely, "flat": flat}.items():
+    for name, rows in found.items():
         signs[name] += int(rows.sum())
     signs["few"] = first.logits.shape[1] if first.logits.shape[1] < 4 else 0
 

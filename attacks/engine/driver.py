@@ -21,6 +21,8 @@ from .checks import check_counts, check_radii, check_samples
 from .constraints import get_norm
 from .devices import device_of
 from .diagnostics import diagnosis, sentences
+from .estimation import by_queries
+from .estimators import Estimator
 from .evaluation import evaluate
 from .frozen import frozen
 from .perturbations import Additive, Perturbation
@@ -48,6 +50,7 @@ class RunOptions(TypedDict, total=False):
     budget: int | None
     batch_size: int | None
     levels: int | None
+    estimator: Estimator | None
     diagnose: bool
     seed: int
     generator: torch.Generator | None
@@ -126,6 +129,7 @@ def run(
     budget: int | None = None,
     batch_size: int | None = None,
     levels: int | None = None,
+    estimator: Estimator | None = None,
     diagnose: bool = False,
     seed: int = 0,
     generator: torch.Generator | None = None,
@@ -155,8 +159,11 @@ def run(
         batch_size: samples in work at once, which bounds the memory; None: all.
         levels: count as success only what still succeeds when rounded to so many evenly spaced levels (256: 8-bit
             images), which costs another forward pass for each candidate that succeeds before; None: as they are.
+        estimator: estimate the gradients that the attack asks for from queries, as :func:`by_queries` does, so that it
+            needs no more than scores; made by :func:`nes`, :func:`rgf`, :func:`spsa`, :func:`coordinate`.
         diagnose: look first for signs that the model makes attacks look weak: random or saturated answers, gradients of
-            zero. Costs two forward passes and a backward one; what is found is in the result's ``notes``.
+            zero. Costs two forward passes and, without an estimator, a backward one; what is found is in the result's
+            ``notes``.
         seed: seeds all chance, on the model's device.
         generator: used instead of ``seed``.
         progress: show a bar over the batches.
@@ -178,6 +185,7 @@ def run(
             "The perturbation is shared by all samples, but run makes one for each sample: use universal_perturbation, "
             "or a Stream of batches."
         )
+    method = attack if estimator is None else by_queries(attack, estimator)
     device = device_of(model, x)
     draws = generator or torch.Generator(device).manual_seed(seed)
     chunk = batch_size or max(len(x), 256)
@@ -187,14 +195,15 @@ def run(
         for batch in _split(x, labels, targets, batch_size):
             rounds = Rounds(rules, _to(batch, device))
             if diagnose:
-                drive(diagnosis(rounds.batch.inputs, rules.perturbation, signs), rounds.answer)
+                look = diagnosis(rounds.batch.inputs, rules.perturbation, signs, gradient=estimator is None)
+                drive(look, rounds.answer)
             for radius in radii or (None,):
                 told = {} if radius is None else {"epsilon": radius}
                 if radius is not None:
                     rounds.aim(radius)
                 for _ in range(restarts):
-                    method = attack(rounds.batch.inputs, rules.perturbation, generator=draws, **told)
-                    drive(method, _shown(rounds, bar))
+                    asking = method(rounds.batch.inputs, rules.perturbation, generator=draws, **told)
+                    drive(asking, _shown(rounds, bar))
             parts.append(rounds.judge().to(x.device))
     return replace(AttackResult.join(parts), notes=sentences(signs))
 

@@ -174,7 +174,7 @@ def autoattack(
         norm: "linf", "l2" or "l1", where there is no random search.
         version: "standard", or "fast": short Auto-PGD on all samples, and the long attacks only on the sixth or so of
             those left that came closest to falling.
-        **options: the settings of :func:`attacks.run`, without targets and restarts, which the protocol fixes.
+        **options: the settings of :func:`attacks.run`, without targets, restarts and estimator: the protocol fixes them.
 
     Raises:
         InputError: when samples, labels or settings cannot be used as they are.
@@ -187,7 +187,7 @@ def autoattack(
     """
     if version not in get_args(Version):
         raise InputError(f"version={version!r} is not known: use one of {', '.join(map(repr, get_args(Version)))}.")
-    for fixed in ("targets", "restarts"):
+    for fixed in ("targets", "restarts", "estimator"):
         if options.get(fixed) not in (None, 1):
             raise InputError(f"{fixed} came, but the protocol fixes it: leave it out, or run its parts by themselves.")
     if norm != "l1" and x.dim() != 4:
