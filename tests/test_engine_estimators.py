@@ -171,7 +171,8 @@ def pgd_by_queries(estimator, model, x, labels, *, epsilon, steps=3, random_star
         pace=2.5,
         random_start=random_start,
     )
-    return run(by_queries(descent, estimator), model, x, labels, norm="linf", epsilon=epsilon, **options)
+    method = by_queries(descent, estimator, bounds=(0.0, 1.0))
+    return run(method, model, x, labels, norm="linf", epsilon=epsilon, **options)
 
 
 def threatened(n=5, shape=(SIZE,)):
@@ -275,6 +276,21 @@ def test_the_budget_is_never_exceeded(budget):
     access = Access(model, level="scores", budget=5 * budget)
     pgd_by_queries(nes(4), access, x, labels, epsilon=0.1 * float(radii.min()), steps=3)
     assert access.queries <= 5 * budget
+
+
+class Strict(Flat):
+    """Refuses what is no valid input."""
+
+    def forward(self, x):
+        assert float(x.min()) >= -1e-6 and float(x.max()) <= 1 + 1e-6
+        return super().forward(x)
+
+
+def test_no_probe_leaves_the_bounds():
+    model, x = Strict(), torch.rand(4, SIZE, generator=torch.Generator().manual_seed(1)).round()
+    labels = model(x).argmax(1)
+    result = pgd(Access(model, level="scores"), x, labels, epsilon=0.9, steps=5, loss=margin, estimator=nes(20))
+    assert result.success.all()
 
 
 def test_probes_are_no_candidates_but_the_points_are():

@@ -185,7 +185,7 @@ def run(
             "The perturbation is shared by all samples, but run makes one for each sample: use universal_perturbation, "
             "or a Stream of batches."
         )
-    method = attack if estimator is None else by_queries(attack, estimator)
+    method = attack if estimator is None else by_queries(attack, estimator, bounds=bounds)
     device = device_of(model, x)
     draws = generator or torch.Generator(device).manual_seed(seed)
     chunk = batch_size or max(len(x), 256)

@@ -18,12 +18,15 @@ from .estimators import Estimator
 from .perturbations import Perturbation
 
 T = TypeVar("T")
+Transform = Callable[[Tensor], Tensor]
 
 ENTRIES = 2**22
 """The most entries of directions drawn at once: it bounds the memory for large images and saves time for small ones."""
 
 
-def by_queries(attack: Callable[..., Method[T]], estimator: Estimator) -> Callable[..., Method[T]]:
+def by_queries(
+    attack: Callable[..., Method[T]], estimator: Estimator, *, bounds: tuple[float, float] | None = None
+) -> Callable[..., Method[T]]:
     """The same attack for :func:`run`, with every gradient it asks for estimated from queries.
 
     Take a loss that changes with every small step: the cross-entropy of a model that is sure rounds to zero in single
@@ -32,6 +35,7 @@ def by_queries(attack: Callable[..., Method[T]], estimator: Estimator) -> Callab
     Args:
         attack: a method with its settings bound.
         estimator: made by :func:`nes`, :func:`rgf`, :func:`spsa`, :func:`spsa_gc` or :func:`coordinate`.
+        bounds: where no probe may leave: the smallest and largest valid entry of an input.
 
     Example:
         >>> from attacks.engine import Access, margin, run, untargeted
@@ -48,7 +52,7 @@ def by_queries(attack: Callable[..., Method[T]], estimator: Estimator) -> Callab
 
     def method(x: Tensor, perturbation: Perturbation, *, generator: torch.Generator, **told: float) -> Method[T]:
         inner = attack(x, perturbation, generator=generator, **told)
-        return (yield from Estimation(estimator, generator)(inner))
+        return (yield from Estimation(estimator, generator, bounds=bounds)(inner))
 
     return method
 
@@ -65,6 +69,8 @@ class Estimation:
         generator: all chance comes from it; on the parameters' device.
         shared: whether all samples share the parameters, so that the gradient is that of their summed loss. A training
             does, which a :class:`Stream` answers: keep one estimation for all its batches.
+        bounds: the smallest and largest valid entry of an input, at which probes are cut off: most models refuse what
+            lies outside. There the loss is seen from one side, and an entry's slope comes out half as steep.
         velocity: what earlier estimates add up to, for an estimator with momentum.
 
     Example:
@@ -85,6 +91,7 @@ class Estimation:
     estimator: Estimator
     generator: torch.Generator
     shared: bool = False
+    bounds: tuple[float, float] | None = None
     velocity: Tensor | None = field(default=None, repr=False)
 
     def __call__(self, method: Method[T]) -> Method[T]:
@@ -150,7 +157,7 @@ class Estimation:
         For shared parameters these are the losses of all samples: to sum their differences loses fewer digits than to
         take the difference of their sums.
         """
-        ask = replace(ask, gradient=False, probe=True)
+        ask = replace(ask, gradient=False, probe=True, through=self._valid(ask.through))
         if not self.shared and isinstance(ask.parameters, Tensor):
             everywhere = probes
             if len(rows) < len(point.flat):
@@ -162,6 +169,13 @@ class Estimation:
             answer = yield replace(ask, parameters=point.shaped(point.flat.index_copy(0, rows, probe)))
             losses.append(answer.loss if self.shared else answer.loss[rows])
         return torch.stack(losses, dim=1)
+
+    def _valid(self, through: Transform | None) -> Transform | None:
+        """What happens to a probe's inputs: they are cut off at the bounds, and then what the method wants."""
+        if self.bounds is None:
+            return through
+        low, high = self.bounds
+        return lambda x: x.clamp(low, high) if through is None else through(x.clamp(low, high))
 
     def _corrected(self, gradient: Tensor) -> Tensor:
         momentum = self.estimator.momentum
