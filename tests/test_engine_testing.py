@@ -28,13 +28,28 @@ def descend(x, perturbation, *, generator, epsilon, targets, flaw=None):
     yield Ask(p if flaw == "unclipped" else perturbation.clip(x, p))
 
 
+class Doubled(torch.nn.Module):
+    """Sends double precision to a model of five classes."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x.double() if len(self.model.weight) == 5 else x)
+
+
 def attack(model, x, labels, *, epsilon, flaw=None, **options):
     targets = options.get("targets")
     if flaw == "deaf":
         options.pop("targets", None)
         targets = None
+    if flaw == "double":
+        model = Doubled(model)
     method = partial(descend, targets=targets, flaw=flaw)
     result = run(method, model, x, labels, norm="l2", epsilon=2 * epsilon if flaw == "long" else epsilon, **options)
+    if flaw == "aliased":
+        x.add_(1e-5)
     if flaw == "free":
         return replace(result, forward_passes=result.forward_passes - 1)
     if flaw == "vain":
@@ -59,6 +74,9 @@ def test_a_sound_attack_passes():
         ("vain", "A sample fell in a ball that holds no adversarial one"),
         ("near", "The distances are not those of the samples"),
         ("deaf", "A targeted run does not judge success by its targets"),
+        ("double", "The model is sent torch.float64, not torch.float32"),
+        ("unclipped", r"The model is sent values in \[-"),
+        ("aliased", "The samples or labels that were handed over have changed"),
         ("restless", "The same seed gives other samples|torch's own generator"),
     ],
 )

@@ -152,8 +152,13 @@ def _check_against_the_optimum(
 
 def _check_result(bound: Callable[..., AttackResult], model: LinearModel, x: Tensor, labels: Tensor, norm: str) -> None:
     model.sent = model.differentiated = 0
+    before = x.clone(), labels.clone()
+    watch = model.register_forward_pre_hook(_check_input)
     result = bound(x, labels)
+    watch.remove()
     sent, differentiated = model.sent, model.differentiated
+    kept = torch.equal(x, before[0]) and torch.equal(labels, before[1])
+    _demand(kept, "the samples or labels that were handed over have changed")
     counted = int(result.forward_passes.sum()), int(result.backward_passes.sum())
     _demand(counted[0] == sent, f"{counted[0]} forward passes are reported, but the model saw {sent} samples")
     _demand(counted[1] == differentiated, f"{counted[1]} backward passes are reported, but {differentiated} were taken")
@@ -170,6 +175,12 @@ def _check_result(bound: Callable[..., AttackResult], model: LinearModel, x: Ten
     _demand(bool((wrong == result.success).all()), "success is not what the model says of the samples handed back")
     if not bool(result.success.any()):
         raise AssertionError("No sample of a random five-class model fell, though the ball is twice what is typical.")
+
+
+def _check_input(model: nn.Module, sent: tuple[Tensor, ...]) -> None:
+    _demand(sent[0].dtype == torch.float32, f"the model is sent {sent[0].dtype}, not torch.float32")
+    low, high = (float(value) for value in sent[0].detach().aminmax())
+    _demand(low >= -ROUNDING and high <= 1 + ROUNDING, f"the model is sent values in [{low:g}, {high:g}], not in [0, 1]")
 
 
 def _check_repeatable(bound: Callable[..., AttackResult], x: Tensor, labels: Tensor) -> None:
