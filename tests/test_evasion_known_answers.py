@@ -9,6 +9,7 @@ from attacks.engine.testing import check_attack
 from attacks.evasion import (
     auto_pgd,
     bim,
+    boundary_projection,
     ddn,
     deepfool,
     di_fgsm,
@@ -44,6 +45,7 @@ FIXED_BUDGET = {
 }
 
 MINIMUM_NORM = {
+    "boundary_projection": Row(partial(boundary_projection, steps=30), norms=("linf", "l2", "l1"), ratio=1.01),
     "ddn": Row(partial(ddn, steps=200), norms=("l2",), ratio=1.05),
     "deepfool": Row(partial(deepfool), ratio=1.05),
     "fab": Row(partial(fab, steps=30), norms=("linf", "l2", "l1"), ratio=1.05),

@@ -1,9 +1,11 @@
-"""Published evasion attacks, one a file, each a short function that composes parts of the engine."""
+"""Evasion attacks, one a file, each a short function that composes parts of the engine."""
 
 from .auto_pgd import auto_pgd, auto_pgd_targeted
 from .autoattack import autoattack
 from .autozoom import autozoom
 from .bim import bim
+from .boundary import boundary
+from .boundary_projection import boundary_projection
 from .carlini_wagner import carlini_wagner
 from .ddn import ddn
 from .deepfool import deepfool
@@ -11,9 +13,13 @@ from .diverse_inputs import di_fgsm
 from .fab import fab, fab_targeted
 from .fgsm import fgsm
 from .fmn import fmn
+from .geoda import geoda
+from .hopskipjump import hopskipjump
 from .momentum import mi_fgsm
 from .pgd import pgd
+from .rays import rays
 from .sigma_zero import sigma_zero
+from .sign_opt import sign_opt
 from .simba import simba
 from .square import square
 from .tokens import token_substitution
@@ -29,6 +35,8 @@ __all__ = [
     "autoattack",
     "autozoom",
     "bim",
+    "boundary",
+    "boundary_projection",
     "carlini_wagner",
     "ddn",
     "deepfool",
@@ -38,9 +46,13 @@ __all__ = [
     "fab_targeted",
     "fgsm",
     "fmn",
+    "geoda",
+    "hopskipjump",
     "mi_fgsm",
     "pgd",
+    "rays",
     "sigma_zero",
+    "sign_opt",
     "simba",
     "square",
     "ti_fgsm",
