@@ -11,6 +11,7 @@ check_sisters("attacks")
 from .engine import Access, AttackResult, Rate, coordinate, nes, rgf, run, spsa
 from .errors import BudgetError, EndpointError, FrozenModelError, InputError, RepromarkError
 from .evasion import (
+    alma,
     auto_pgd,
     auto_pgd_targeted,
     autoattack,
@@ -22,6 +23,7 @@ from .evasion import (
     ddn,
     deepfool,
     di_fgsm,
+    ead,
     embedding_neighbours,
     fab,
     fab_targeted,
@@ -29,6 +31,7 @@ from .evasion import (
     fmn,
     geoda,
     hopskipjump,
+    jsma,
     mi_fgsm,
     pgd,
     rays,
@@ -71,6 +74,7 @@ __all__ = [
     "Rate",
     "RepromarkError",
     "TextModel",
+    "alma",
     "auto_pgd",
     "auto_pgd_targeted",
     "autoattack",
@@ -83,6 +87,7 @@ __all__ = [
     "ddn",
     "deepfool",
     "di_fgsm",
+    "ead",
     "embedding_neighbours",
     "evaluate",
     "fab",
@@ -91,6 +96,7 @@ __all__ = [
     "fmn",
     "geoda",
     "hopskipjump",
+    "jsma",
     "load_audio_model",
     "load_model",
     "load_text_model",

@@ -7,6 +7,7 @@ import pytest
 
 from attacks.engine.testing import check_attack
 from attacks.evasion import (
+    alma,
     auto_pgd,
     bim,
     boundary_projection,
@@ -45,6 +46,7 @@ FIXED_BUDGET = {
 }
 
 MINIMUM_NORM = {
+    "alma": Row(partial(alma, steps=200), norms=("l2",)),
     "boundary_projection": Row(partial(boundary_projection, steps=30), norms=("linf", "l2", "l1"), ratio=1.01),
     "ddn": Row(partial(ddn, steps=200), norms=("l2",), ratio=1.05),
     "deepfool": Row(partial(deepfool), ratio=1.05),

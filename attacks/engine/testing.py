@@ -180,7 +180,8 @@ def _check_result(bound: Callable[..., AttackResult], model: LinearModel, x: Ten
 def _check_input(model: nn.Module, sent: tuple[Tensor, ...]) -> None:
     _demand(sent[0].dtype == torch.float32, f"the model is sent {sent[0].dtype}, not torch.float32")
     low, high = (float(value) for value in sent[0].detach().aminmax())
-    _demand(low >= -ROUNDING and high <= 1 + ROUNDING, f"the model is sent values in [{low:g}, {high:g}], not in [0, 1]")
+    inside = low >= -ROUNDING and high <= 1 + ROUNDING
+    _demand(inside, f"the model is sent values in [{low:g}, {high:g}], not in [0, 1]")
 
 
 def _check_repeatable(bound: Callable[..., AttackResult], x: Tensor, labels: Tensor) -> None:

@@ -1,5 +1,6 @@
 """Evasion attacks, one a file, each a short function that composes parts of the engine."""
 
+from .alma import alma
 from .auto_pgd import auto_pgd, auto_pgd_targeted
 from .autoattack import autoattack
 from .autozoom import autozoom
@@ -10,11 +11,13 @@ from .carlini_wagner import carlini_wagner
 from .ddn import ddn
 from .deepfool import deepfool
 from .diverse_inputs import di_fgsm
+from .ead import ead
 from .fab import fab, fab_targeted
 from .fgsm import fgsm
 from .fmn import fmn
 from .geoda import geoda
 from .hopskipjump import hopskipjump
+from .jsma import jsma
 from .momentum import mi_fgsm
 from .pgd import pgd
 from .rays import rays
@@ -30,6 +33,7 @@ from .words import embedding_neighbours, word_substitution
 from .zoo import zoo
 
 __all__ = [
+    "alma",
     "auto_pgd",
     "auto_pgd_targeted",
     "autoattack",
@@ -41,6 +45,7 @@ __all__ = [
     "ddn",
     "deepfool",
     "di_fgsm",
+    "ead",
     "embedding_neighbours",
     "fab",
     "fab_targeted",
@@ -48,6 +53,7 @@ __all__ = [
     "fmn",
     "geoda",
     "hopskipjump",
+    "jsma",
     "mi_fgsm",
     "pgd",
     "rays",

@@ -174,7 +174,8 @@ def autoattack(
         norm: "linf", "l2" or "l1", where there is no random search.
         version: "standard", or "fast": short Auto-PGD on all samples, and the long attacks only on the sixth or so of
             those left that came closest to falling.
-        **options: the settings of :func:`attacks.run`, without targets, restarts and estimator: the protocol fixes them.
+        **options: the settings of :func:`attacks.run`, without those that the protocol fixes: targets, restarts and
+            estimator.
 
     Raises:
         InputError: when samples, labels or settings cannot be used as they are.

@@ -22,19 +22,21 @@ from ..engine import (
     View,
     as_tensor,
     check_amounts,
-    check_counts,
     get_norm,
     per_sample,
     run,
 )
-from .search import Review, Shortfall, search_constant, standing
+from .search import Review, Shortfall, check_search, search_constant, standing
+
+Step = Callable[[Tensor], Tensor]
+"""Takes one step down the slopes that it is told, shape ``[n, ...]``, and returns the parameters."""
 
 SHRINK = 0.9
 """What is left of the largest change as the next threshold in l-inf."""
 
 
-def adam(x: Tensor, perturbation: Perturbation, start: Tensor, step_size: float) -> Callable[[Tensor], Tensor]:
-    """What takes Adam's steps from ``start``, one for each slope that it is told; returns the next parameters."""
+def adam(x: Tensor, perturbation: Perturbation, start: Tensor, step_size: float) -> Step:
+    """What takes Adam's steps from ``start``."""
     w = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([w], lr=step_size, fused=True)
 
@@ -47,7 +49,7 @@ def adam(x: Tensor, perturbation: Perturbation, start: Tensor, step_size: float)
     return step
 
 
-def smallest_square(
+def smallest_change(
     x: Tensor,
     perturbation: Perturbation,
     *,
@@ -57,9 +59,13 @@ def smallest_square(
     steps: int,
     step_size: float,
     initial_c: float,
-    confidence: float,
+    confidence: float = 0.0,
+    optimizer: Callable[[Tensor, Perturbation, Tensor, float], Step] = adam,
 ) -> Method[None]:
-    """The method in l2: lower the squared change and ``c`` times the shortfall together, for the ``c`` that is best."""
+    """The method in l2: lower the squared change and ``c`` times the shortfall together, for the ``c`` that is best.
+
+    ZOO and AutoZOOM are this with a gradient that is estimated, and an ``optimizer`` that suits it.
+    """
     start, short = as_tensor(perturbation.start(x)), Shortfall(targets, confidence, x)
     wanted = yield from standing(start, confidence)
 
@@ -68,7 +74,7 @@ def smallest_square(
             change = (view.inputs - view.batch.inputs).flatten(1)
             return change.square().sum(1) + c[view.batch.rows] * short(view)
 
-        w, step = start, adam(x, perturbation, start, step_size)
+        w, step = start, optimizer(x, perturbation, start, step_size)
         review, found = Review(wanted, steps), ~wanted
         for i in range(steps):
             answer, reached = yield from short.put(Ask(w, objective, gradient=True, wanted=review.wanted))
@@ -167,8 +173,8 @@ def carlini_wagner(
         >>> carlini_wagner(nn.Identity(), x, labels, steps=100).distance < 0.0708 * 1.02  # the boundary: 0.1 / sqrt(2)
         tensor([True])
     """
-    check_counts(search_steps=search_steps, steps=steps)
-    check_amounts(step_size=step_size, initial_c=initial_c, confidence=confidence)
+    check_search(search_steps=search_steps, steps=steps, step_size=step_size, initial_c=initial_c)
+    check_amounts(confidence=confidence)
     if norm not in METHODS:
         raise InputError(f"norm={norm!r} has no Carlini-Wagner attack here: use 'l2' or 'linf'.")
     method, usual_c = METHODS[norm]
@@ -185,4 +191,4 @@ def carlini_wagner(
     return run(bound, model, x, labels, norm=norm, perturbation=box, rank=get_norm(norm).size, **options)
 
 
-METHODS = {"l2": (smallest_square, 1e-3), "linf": (smallest_peak, 0.1)}
+METHODS = {"l2": (smallest_change, 1e-3), "linf": (smallest_peak, 0.1)}

@@ -101,6 +101,9 @@ def adaptive_boundary(
             inside = torch.where(better, answer.loss, inside)
             p = torch.where(per_sample(answer.fooled, p), clean + shrink * (p - clean), p)
     yield from _final_search(clean, best, outside, inside, goal)
+    if epsilon is not None:  # what is handed back of those that stand lies in the ball
+        nearest = torch.where(per_sample(reach.isfinite(), p), best, p)
+        yield Ask(perturbation.clip(x, clean + norm.project(nearest - clean, epsilon)), wanted=wanted)
 
 
 def _nearest(gaps: Tensor, slopes: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:

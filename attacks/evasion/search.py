@@ -1,4 +1,4 @@
-"""What attacks share that search a constant per sample: Carlini-Wagner and EAD.
+"""What attacks share that search a constant per sample: Carlini-Wagner, EAD and ZOO.
 
 Carlini and Wagner, "Towards evaluating the robustness of neural networks", S&P 2017, section V; the end of an attempt
 is that of the authors' code.
@@ -10,7 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..engine import Answer, Ask, Method, View, away_or_towards, margin
+from attacks.errors import InputError
+
+from ..engine import Answer, Ask, Method, View, away_or_towards, check_amounts, check_counts, margin
 
 UNBOUNDED = 1e10
 PATIENCE = 0.9999
@@ -22,6 +24,18 @@ def standing(start: Tensor, confidence: float = 0.0) -> Method[Tensor]:
         return torch.ones(len(start), dtype=torch.bool, device=start.device)
     answer = yield Ask(start)
     return ~answer.fooled
+
+
+def check_search(*, search_steps: int, steps: int, step_size: float, initial_c: float | None) -> None:
+    """Refuse settings with which no constant could be searched for.
+
+    Raises:
+        InputError: naming the setting, its value and what is allowed.
+    """
+    check_counts(search_steps=search_steps, steps=steps)
+    check_amounts(step_size=step_size, initial_c=initial_c)
+    if initial_c == 0:
+        raise InputError("initial_c=0 would stay 0 however often it grows tenfold: give a number above 0, 0.001 say.")
 
 
 def search_constant(attempt: Callable[[Tensor], Method[Tensor]], constant: Tensor, *, steps: int) -> Method[None]:
@@ -83,21 +97,27 @@ class Review:
     Args:
         wanted: the samples in the attempt, bool, shape ``[n]``.
         steps: of the attempt.
-        chances: after so many such tenths in a row a sample is out.
 
     Attributes:
         wanted: the samples that are still in the attempt.
+
+    Example:
+        >>> review = Review(torch.tensor([True, True]), steps=20)  # looks at every second loss
+        >>> [review.over(i, torch.tensor([5.0 - i, 5.0])) for i in range(3)], review.wanted
+        ([False, False, False], tensor([ True, False]))
     """
 
-    def __init__(self, wanted: Tensor, steps: int, *, chances: int = 1) -> None:
-        self.wanted, self.every, self.chances = wanted, max(steps // 10, 1), chances
+    def __init__(self, wanted: Tensor, steps: int) -> None:
+        self.wanted, self.every = wanted, max(steps // 10, 1)
         self.before = torch.full(wanted.shape, torch.inf, device=wanted.device)
-        self.idle = torch.zeros_like(wanted, dtype=torch.int64)
 
-    def over(self, i: int, loss: Tensor) -> bool:
-        """Note the losses at step ``i``, shape ``[n]``; whether the attempt is over for all samples."""
+    def over(self, i: int, loss: Tensor, *, stay: Tensor | None = None) -> bool:
+        """Whether the attempt is over for all samples, seen their losses at step ``i``, shape ``[n]``.
+
+        Those in ``stay``, bool, shape ``[n]``, go on whatever their loss.
+        """
         if i % self.every:
             return False
-        self.idle = torch.where(loss <= PATIENCE * self.before, 0, self.idle + 1)
-        self.wanted, self.before = self.wanted & (self.idle < self.chances), loss
+        falling = loss <= PATIENCE * self.before
+        self.wanted, self.before = self.wanted & (falling if stay is None else falling | stay), loss
         return not bool(self.wanted.any())

@@ -4,7 +4,6 @@ Chen et al., "ZOO: zeroth order optimization based black-box attacks to deep neu
 models", AISec 2017.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Unpack
 
@@ -12,28 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from ..engine import (
-    Ask,
     AttackResult,
-    Method,
     Perturbation,
     RunOptions,
     TanhBox,
-    View,
     as_tensor,
-    check_amounts,
-    check_counts,
     get_norm,
     run,
 )
 from ..engine.estimation import by_queries
 from ..engine.estimators import coordinate
-from .search import Review, Shortfall, search_constant, standing
+from .carlini_wagner import Step, smallest_change
+from .search import check_search
 
 DECAY = (0.9, 0.999)
 """Of Adam's two moments."""
-
-Step = Callable[[Tensor], Tensor]
-"""Takes one step down the slopes that it is told, and returns the parameters."""
 
 
 def entrywise_adam(x: Tensor, perturbation: Perturbation, start: Tensor, step_size: float) -> Step:
@@ -58,40 +50,6 @@ def entrywise_adam(x: Tensor, perturbation: Perturbation, start: Tensor, step_si
         return w
 
     return step
-
-
-def smallest_change(
-    x: Tensor,
-    perturbation: Perturbation,
-    *,
-    generator: torch.Generator,
-    targets: Tensor | None,
-    optimizer: Callable[[Tensor, Perturbation, Tensor, float], Step],
-    search_steps: int,
-    steps: int,
-    step_size: float,
-    initial_c: float,
-) -> Method[None]:
-    """The method, and AutoZOOM's: lower the squared change and ``c`` times the shortfall, for the best ``c``."""
-    start, short = as_tensor(perturbation.start(x)), Shortfall(targets, 0.0, x)
-    wanted = yield from standing(start)
-
-    def attempt(c: Tensor) -> Method[Tensor]:
-        def objective(view: View) -> Tensor:
-            change = (view.inputs - view.batch.inputs).flatten(1)
-            return change.square().sum(1) + c[view.batch.rows] * short(view)
-
-        w, step = start, optimizer(x, perturbation, start, step_size)
-        review, found = Review(wanted, steps), ~wanted
-        for i in range(steps):
-            answer = yield Ask(w, objective, gradient=True, wanted=review.wanted)
-            found = found | answer.fooled
-            if review.over(i, answer.loss):
-                break
-            w = step(answer.slope())
-        return found
-
-    yield from search_constant(attempt, x.new_full((len(x),), initial_c), steps=search_steps)
 
 
 def zoo(
@@ -138,8 +96,7 @@ def zoo(
         >>> result.success, round(float(result.distance), 2), result.backward_passes
         (tensor([True]), 0.07, tensor([0]))
     """
-    check_counts(search_steps=search_steps, steps=steps)
-    check_amounts(step_size=step_size, initial_c=initial_c)
+    check_search(search_steps=search_steps, steps=steps, step_size=step_size, initial_c=initial_c)
     method = partial(
         smallest_change,
         targets=options.get("targets"),
