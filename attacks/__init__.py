@@ -8,9 +8,11 @@ from ._sisters import check_sisters
 
 check_sisters("attacks")
 
-from .engine import Access, AttackResult, Rate, coordinate, nes, rgf, run, spsa
+from .engine import Access, AttackResult, Places, Rate, coordinate, nes, rgf, run, spsa
 from .errors import BudgetError, EndpointError, FrozenModelError, InputError, RepromarkError
 from .evasion import (
+    Patch,
+    adversarial_patch,
     alma,
     auto_pgd,
     auto_pgd_targeted,
@@ -19,6 +21,7 @@ from .evasion import (
     bim,
     boundary,
     boundary_projection,
+    caa,
     carlini_wagner,
     ddn,
     deepfool,
@@ -35,12 +38,14 @@ from .evasion import (
     mi_fgsm,
     pgd,
     rays,
+    semantic,
     sigma_zero,
     sign_opt,
     simba,
     square,
     ti_fgsm,
     token_substitution,
+    universal_deepfool,
     universal_perturbation,
     waveform_auto_pgd,
     waveform_pgd,
@@ -71,9 +76,12 @@ __all__ = [
     "FrozenModelError",
     "InputError",
     "LoadedModel",
+    "Patch",
+    "Places",
     "Rate",
     "RepromarkError",
     "TextModel",
+    "adversarial_patch",
     "alma",
     "auto_pgd",
     "auto_pgd_targeted",
@@ -82,6 +90,7 @@ __all__ = [
     "bim",
     "boundary",
     "boundary_projection",
+    "caa",
     "carlini_wagner",
     "coordinate",
     "ddn",
@@ -107,6 +116,7 @@ __all__ = [
     "read_wav",
     "rgf",
     "run",
+    "semantic",
     "sigma_zero",
     "sign_opt",
     "simba",
@@ -114,6 +124,7 @@ __all__ = [
     "square",
     "ti_fgsm",
     "token_substitution",
+    "universal_deepfool",
     "universal_perturbation",
     "waveform_auto_pgd",
     "waveform_pgd",

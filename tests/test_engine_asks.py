@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from attacks.engine import Access, Ask, cross_entropy, margin, run, untargeted
+from attacks.engine.testing import LinearModel, near_the_middle
 from attacks.errors import InputError
-from attacks.evasion import pgd
+from attacks.evasion import pgd, universal_perturbation
 
 X, LABELS = torch.rand(5, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1])
 
@@ -138,3 +139,13 @@ def test_a_spent_budget_ends_a_run_also_while_rounded_samples_are_looked_at(budg
     result = pgd(access, X, labels, epsilon=0.5, steps=20, levels=256)
     assert access.queries <= budget and int(result.forward_passes.sum()) <= access.queries
     assert (~result.success | (model(result.adversarial).argmax(1) != labels)).all()
+
+
+def test_an_attack_runs_where_the_caller_has_switched_gradients_off():
+    model, x = LinearModel((4,)), near_the_middle(2, (4,))
+    labels = model(x).argmax(1)
+    with torch.no_grad():
+        off = pgd(model, x, labels, epsilon=0.4)
+        one_for_all = universal_perturbation(model, x, labels, epsilon=0.4)
+    assert torch.equal(off.adversarial, pgd(model, x, labels, epsilon=0.4).adversarial) and off.success.all()
+    assert one_for_all.backward_passes.all()

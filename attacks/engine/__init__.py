@@ -2,7 +2,9 @@
 
 from .access import Access, Level
 from .asks import Answer, Ask, Batch, Method, Objective, Parameters, View
+from .chains import Component, Mixture
 from .checks import check_amounts, check_classes, check_counts, check_plain_steps, check_radii, check_samples
+from .colour import scale_contrast, scale_saturation, shift_brightness, shift_hue
 from .constraints import NORMS, Norm, NormName, get_norm, per_sample
 from .devices import device_of
 from .driver import Attack, RunOptions, Stream, drive, run
@@ -23,9 +25,12 @@ from .objectives import (
     targeted_dlr,
     untargeted,
 )
+from .patches import Places, RandomPatch
 from .perturbations import Additive, Perturbation, Relative, TanhBox, Universal, as_tensor
 from .regions import feasible
 from .results import AttackResult
+from .semantic import COMPONENTS, PixelNoise, Semantic, get_components
+from .spatial import rotate
 from .texts import Piece, Pieces, Spelled, Substitution, TextResult
 from .waveforms import PCM16_BOUNDS, PCM16_LEVELS, Waveform, in_band, noise_ratio, signal_to_noise
 
@@ -37,12 +42,15 @@ __all__ = [
     "Attack",
     "AttackResult",
     "Batch",
+    "COMPONENTS",
+    "Component",
     "Decoder",
     "Estimation",
     "Estimator",
     "Level",
     "Loss",
     "Method",
+    "Mixture",
     "NORMS",
     "Norm",
     "NormName",
@@ -53,9 +61,13 @@ __all__ = [
     "Perturbation",
     "Piece",
     "Pieces",
+    "PixelNoise",
+    "Places",
+    "RandomPatch",
     "Rate",
     "Relative",
     "RunOptions",
+    "Semantic",
     "Spelled",
     "Stream",
     "Substitution",
@@ -82,6 +94,7 @@ __all__ = [
     "evaluate",
     "feasible",
     "frozen",
+    "get_components",
     "get_norm",
     "in_band",
     "logits_of",
@@ -92,7 +105,12 @@ __all__ = [
     "on_rows",
     "per_sample",
     "rgf",
+    "rotate",
     "run",
+    "scale_contrast",
+    "scale_saturation",
+    "shift_brightness",
+    "shift_hue",
     "signal_to_noise",
     "spsa",
     "spsa_gc",

@@ -49,7 +49,8 @@ def evaluate(model: nn.Module, perturbation: Perturbation, ask: Ask, batch: Batc
             "The method asks for a gradient, but the model's outputs carry none: use a model whose forward pass is "
             "differentiable and not behind access without gradients, or an attack that needs only scores or labels."
         )
-    gradient = _gradient(loss, parameters) if ask.gradient else None
+    with torch.set_grad_enabled(ask.gradient):
+        gradient = _gradient(loss, parameters) if ask.gradient else None
     fooled = missed_or_hit(logits.detach(), batch.labels, batch.targets)
     return Answer(logits.detach(), fooled, loss.detach(), gradient), inputs.detach()
 

@@ -7,6 +7,7 @@ from .autozoom import autozoom
 from .bim import bim
 from .boundary import boundary
 from .boundary_projection import boundary_projection
+from .caa import caa
 from .carlini_wagner import carlini_wagner
 from .ddn import ddn
 from .deepfool import deepfool
@@ -19,8 +20,10 @@ from .geoda import geoda
 from .hopskipjump import hopskipjump
 from .jsma import jsma
 from .momentum import mi_fgsm
+from .patch import Patch, adversarial_patch
 from .pgd import pgd
 from .rays import rays
+from .semantic import semantic
 from .sigma_zero import sigma_zero
 from .sign_opt import sign_opt
 from .simba import simba
@@ -28,11 +31,14 @@ from .square import square
 from .tokens import token_substitution
 from .translation_invariant import ti_fgsm
 from .universal import universal_perturbation
+from .universal_deepfool import universal_deepfool
 from .waveform import waveform_auto_pgd, waveform_pgd
 from .words import embedding_neighbours, word_substitution
 from .zoo import zoo
 
 __all__ = [
+    "Patch",
+    "adversarial_patch",
     "alma",
     "auto_pgd",
     "auto_pgd_targeted",
@@ -41,6 +47,7 @@ __all__ = [
     "bim",
     "boundary",
     "boundary_projection",
+    "caa",
     "carlini_wagner",
     "ddn",
     "deepfool",
@@ -57,12 +64,14 @@ __all__ = [
     "mi_fgsm",
     "pgd",
     "rays",
+    "semantic",
     "sigma_zero",
     "sign_opt",
     "simba",
     "square",
     "ti_fgsm",
     "token_substitution",
+    "universal_deepfool",
     "universal_perturbation",
     "waveform_auto_pgd",
     "waveform_pgd",

@@ -4,7 +4,7 @@ Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017, pose 
 adversarial training", AAAI 2020, solve it by stochastic gradient steps on a truncated loss, as here.
 """
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from ..engine import (
     AttackResult,
     Batch,
     Loss,
-    Method,
     Norm,
     Objective,
     Stream,
@@ -28,10 +27,10 @@ from ..engine import (
     check_samples,
     cross_entropy,
     device_of,
-    drive,
     feasible,
     frozen,
     get_norm,
+    logits_of,
     missed_or_hit,
 )
 
@@ -44,14 +43,6 @@ def _truncated(objective: Objective) -> Objective:
         return objective(view).clamp_min(-CEILING)
 
     return floored
-
-
-def step(
-    p: Tensor, objective: Objective, norm: Norm, move: Callable[[Tensor], Tensor], step_size: float
-) -> Method[Tensor]:
-    """One projected step down the batch's summed objective; returns the next ``p``."""
-    answer = yield Ask(p, objective, gradient=True)
-    return move(norm.step(p, answer.slope(), step_size))
 
 
 def universal_perturbation(
@@ -108,30 +99,40 @@ def universal_perturbation(
     check_counts(epochs=epochs, batch_size=batch_size)
     check_plain_steps(norm)
     length = epsilon / 10 if step_size is None else step_size
-    device, measure, perturbation = device_of(model, x), get_norm(norm), Universal(bounds)
-    draws = generator or torch.Generator(device).manual_seed(seed)
-    moved = None if targets is None else targets.to(device)
-    whole = Batch(x.to(device), labels.to(device), moved, torch.arange(len(x), device=device))
+    whole, measure, perturbation = whole_batch(model, x, labels, targets), get_norm(norm), Universal(bounds)
+    draws = generator or torch.Generator(whole.inputs.device).manual_seed(seed)
     objective = _truncated(away_or_towards(loss, targets))
     stream, p = Stream(model, perturbation), perturbation.start(whole.inputs)
     move = feasible(whole.inputs, perturbation, measure, epsilon)
     with frozen(model):
         for _ in tqdm(range(epochs), disable=not progress, unit="epoch"):
-            for rows in torch.randperm(len(x), generator=draws, device=device).split(batch_size):
-                batch = whole.take(rows)
-                p = drive(step(p, objective, measure, move, length), stream.on(batch))
-        with torch.no_grad():
-            adversarial = perturbation(whole.inputs, p)
-            logits = torch.cat([model(part) for part in adversarial.split(batch_size)])
+            for rows in torch.randperm(len(x), generator=draws, device=draws.device).split(batch_size):
+                answer = stream.on(whole.take(rows))(Ask(p, objective, gradient=True))
+                p = move(measure.step(p, answer.slope(), length))
+        result = judged(model, whole, perturbation(whole.inputs, p), measure, batch_size)
     passes = torch.full_like(whole.labels, epochs)
-    return AttackResult(
-        adversarial,
-        missed_or_hit(logits, whole.labels, whole.targets),
-        measure.size(adversarial - whole.inputs),
-        forward_passes=passes + 1,
-        backward_passes=passes,
-        norm=norm,
-        epsilon=epsilon,
-        radii=(epsilon,),
-        shared=p,
+    return replace(
+        result, forward_passes=passes + 1, backward_passes=passes, epsilon=epsilon, radii=(epsilon,), shared=p
     ).to(x.device)
+
+
+def whole_batch(model: nn.Module, x: Tensor, labels: Tensor, targets: Tensor | None) -> Batch:
+    """All samples on the model's device, for methods that draw their own batches from them."""
+    device = device_of(model, x)
+    classes = 1 + int(labels.max() if targets is None else torch.maximum(labels, targets).max())
+    moved = None if targets is None else targets.to(device)
+    return Batch(x.to(device), labels.to(device), moved, torch.arange(len(x), device=device), classes)
+
+
+@torch.no_grad()
+def judged(model: nn.Module, batch: Batch, adversarial: Tensor, norm: Norm, batch_size: int) -> AttackResult:
+    """What inputs made with one perturbation for all, shape ``[n, ...]``, do to a model that is frozen already.
+
+    The passes counted are those of the judgement: one forward pass each.
+    """
+    logits = torch.cat([logits_of(model, part, batch.classes) for part in adversarial.split(batch_size)])
+    success = missed_or_hit(logits, batch.labels, batch.targets)
+    passes = torch.ones_like(batch.labels)
+    return AttackResult(
+        adversarial, success, norm.size(adversarial - batch.inputs), passes, torch.zeros_like(passes), norm.name, None
+    )
