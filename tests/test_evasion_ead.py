@@ -1,16 +1,17 @@
 """The elastic-net attack: its optimum on linear models, what it costs, and the defects that implementations had."""
 
 from functools import partial
+from math import copysign
 
 import pytest
 import torch
 from test_evasion_carlini_wagner import at_a_distance
 from torch import nn
 
-from attacks.engine import get_norm
+from attacks.engine import Additive, Answer, drive, get_norm
 from attacks.engine.testing import LinearModel, check_attack, near_the_middle
 from attacks.errors import InputError
-from attacks.evasion import ead
+from attacks.evasion.ead import ead, elastic_net
 
 SHORT = partial(ead, search_steps=3, steps=40, initial_c=0.1)
 
@@ -30,6 +31,27 @@ def test_the_smallest_change_in_l1_is_found(shape, n, settings):
     ratio = result.distance / model.nearest(x, labels, "l1")
     assert result.success.all() and result.norm == "l1"
     assert (ratio <= 1.05).all() and (ratio >= 1 - 5e-4).all()
+
+
+def test_its_candidates_are_the_iterates_of_fista_and_its_gradients_are_taken_ahead_of_them():
+    x, goal, gradients, candidates = torch.full((1, 2), 0.5), torch.tensor([[0.3, -0.01]]), [], []
+
+    def answer(ask):
+        (gradients if ask.gradient else candidates).append(ask.parameters.tolist()[0])
+        slope = 2 * (ask.parameters - goal) if ask.gradient else None
+        return Answer(torch.zeros(1, 2), torch.tensor([len(candidates) > 1]), torch.zeros(1), slope)
+
+    settings = {"search_steps": 1, "steps": 4, "step_size": 0.1, "initial_c": 1.0, "beta": 0.01, "confidence": 0.0}
+    method = elastic_net(x, Additive(), generator=torch.Generator(), targets=None, **settings)
+    drive(method, answer)
+    ahead, iterate = [0.0, 0.0], [0.0, 0.0]
+    for k in range(4):
+        assert gradients[k] == pytest.approx(ahead, abs=1e-6)
+        moved = [y - 0.1 * (1 - k / 4) ** 0.5 * 2 * (y - t) for y, t in zip(ahead, goal.tolist()[0], strict=True)]
+        last, iterate = iterate, [copysign(max(abs(m) - 0.01, 0), m) for m in moved]
+        ahead = [p + k / (k + 3) * (p - old) for p, old in zip(iterate, last, strict=True)]
+        assert candidates[k + 1] == pytest.approx(iterate, abs=1e-6)  # the first is the sample
+    assert iterate[0] > 0.1 and iterate[1] == 0
 
 
 def test_it_keeps_its_books_at_any_shape_and_batch():

@@ -1,7 +1,8 @@
 """Augmented Lagrangian attack: distance as the aim, misclassification as a constraint with a multiplier of its own.
 
 Rony et al., "Augmented Lagrangian adversarial attacks", ICCV 2021, algorithm 1, with their penalty P2 (Birgin et al.,
-"Numerical comparison of augmented Lagrangian algorithms for nonconvex problems", 2005).
+"Numerical comparison of augmented Lagrangian algorithms for nonconvex problems", 2005). Unlike there, the constraint is
+in units of its value at the clean sample and the distance in estimates of the boundary's, so that no scale matters.
 """
 
 from functools import partial
@@ -38,6 +39,7 @@ SLACK = 1e-4
 REVIEW, PROGRESS, GROWTH = 10, 0.95, 1.2
 """Every so many steps, the penalty grows where the constraint was never met and is not broken by this much less."""
 MULTIPLIERS = (1e-6, 1e12)
+"""The smallest and the largest multiplier."""
 LAST = 0.01
 """The last step's length in lengths of the first."""
 

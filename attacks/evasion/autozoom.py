@@ -22,8 +22,7 @@ from ..engine import (
 )
 from ..engine.estimation import by_queries
 from ..engine.estimators import Decoder, Upsampled, rgf
-from .carlini_wagner import adam
-from .zoo import smallest_change
+from .carlini_wagner import adam, smallest_change
 
 
 @dataclass(frozen=True)

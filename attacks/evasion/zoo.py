@@ -59,7 +59,7 @@ def zoo(
     *,
     search_steps: int = 1,
     steps: int = 300,
-    step_size: float = 0.05,
+    step_size: float = 0.1,
     initial_c: float = 10.0,
     samples: int = 128,
     spread: float = 0.001,
