@@ -17,16 +17,20 @@ check_sisters("reprog", needs=("attacks",))
 from .augment import RandomAffine
 from .backbone import Backbone
 from .history import Epoch, History, accuracy
-from .inputs import Frame, FullImage
+from .inputs import Decoder, Frame, FullImage, LowRank, Patch, SampleMask, ScaledFrame
+from .inspection import MappedClass, inspect_mapping, plot_mapping
 from .labels import (
     Bayesian,
     BayesianPlus,
     Frequency,
     Iterative,
     Linear,
+    ManyToOne,
     Mapping,
     Random,
+    Similarity,
     map_outputs,
+    semantic,
     strongest_sources,
 )
 from .program import Program, ReprogrammedModel
@@ -36,6 +40,7 @@ __all__ = [
     "Backbone",
     "Bayesian",
     "BayesianPlus",
+    "Decoder",
     "Epoch",
     "Frame",
     "Frequency",
@@ -43,15 +48,25 @@ __all__ = [
     "History",
     "Iterative",
     "Linear",
+    "LowRank",
+    "ManyToOne",
+    "MappedClass",
     "Mapping",
+    "Patch",
     "Program",
     "Random",
     "RandomAffine",
     "ReprogrammedModel",
+    "SampleMask",
+    "ScaledFrame",
+    "Similarity",
     "accuracy",
     "constant",
     "cosine",
     "fit",
+    "inspect_mapping",
     "map_outputs",
+    "plot_mapping",
+    "semantic",
     "strongest_sources",
 ]

@@ -51,6 +51,24 @@ def check_size(program: Program, model: nn.Module) -> None:
         )
 
 
+def check_outputs(program: Program, model: nn.Module) -> None:
+    """Refuse a mapping that looks for source classes where the model has none.
+
+    Raises:
+        InputError: when the model says by ``pooled = True`` that it answers with pooled features. One that does not say
+            it is trusted.
+
+    Example:
+        >>> from reprog import FullImage, Linear
+        >>> check_outputs(Program(FullImage(size=8), Linear(), classes=2), nn.Identity())
+    """
+    if getattr(model, "pooled", None) is True and getattr(program.labels, "needs_classes", False):
+        raise InputError(
+            f"The model answers with pooled features, but {type(program.labels).__name__} looks for classes among its "
+            "outputs: use the mapping 'linear', which reads any numbers, or a model with a classification head."
+        )
+
+
 def check_settings(epochs: int, batch_size: int, *rates: float) -> None:
     """Refuse counts and learning rates that cannot train anything.
 

@@ -14,7 +14,8 @@ from attacks.engine import Ask, Batch, Loss, Method, Rate, Stream, View, device_
 from attacks.errors import InputError
 
 from .history import Epoch, accuracy
-from .labels import map_outputs
+from .inputs import Observing
+from .labels import map_outputs, mapping_change
 from .program import Program, ReprogrammedModel, Tensors
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -33,14 +34,17 @@ class Course:
         batch_size: int,
         loss: Loss,
         validation: tuple[Tensor, Tensor] | None,
+        seed: int,
     ) -> None:
         self.program, self.model, self.loss, self.validation = program, model, loss, validation
         self.samples, self.labels, self.batch_size = samples, labels, batch_size
         self.steps = math.ceil(len(samples) / batch_size)
         self.device = device_of(model, samples)
         self.stream = Stream(model, program.inputs)
-        self.tensors: Tensors = program.inputs.start(samples[:1].to(self.device))
-        self.moving = tuple(self.tensors)
+        self.tensors: Tensors = program.inputs.start(samples[:1].to(self.device), seed=seed)
+        self.observing = program.inputs if isinstance(program.inputs, Observing) else None
+        observed = self.observing.observed if self.observing else ()
+        self.moving = tuple(name for name in self.tensors if name not in observed)
         self.epochs: list[Epoch] = []
         self.kept, self.kept_tensors = 0, self.tensors
 
@@ -49,9 +53,10 @@ class Course:
         batches = [self.batch(rows) for rows in torch.arange(len(self.labels)).split(self.batch_size)]
         outputs = torch.cat([self.stream.on(batch)(Ask(self.tensors)).logits for batch in batches]).float()
         labels = self.labels.to(self.device)
-        self.tensors |= self.program.labels.find(outputs, labels, self.program.classes)
+        found = self.program.labels.find(outputs, labels, self.program.classes)
+        self.tensors |= found
         if self.program.labels.learns:
-            self.moving = tuple(self.tensors)
+            self.moving += tuple(found)
         mapped = map_outputs(outputs, self.tensors)
         self.close(self.loss(mapped, labels), mapped.argmax(1) == labels)
 
@@ -60,6 +65,7 @@ class Course:
     ) -> None:
         """One epoch: a step for each batch; then the mapping anew, from the outputs that the steps saw."""
         seen: list[tuple[Tensor, ...]] = []
+        before = self.tensors["matrix"].clone()
         order = torch.randperm(len(self.labels), generator=generator, device=generator.device)
         for rows in order.split(self.batch_size):
             batch = self.batch(rows, augment, generator)
@@ -73,7 +79,7 @@ class Course:
             )
         if self.program.labels.each_epoch:
             self.tensors |= self.program.labels.find(outputs[0].float(), labels, self.program.classes)
-        self.close(losses, hits)
+        self.close(losses, hits, mapping_change(before, self.tensors["matrix"]))
 
     def step(self, batch: Batch, optimizer: Optimizer, seen: list[tuple[Tensor, ...]]) -> Method[None]:
         """One step down the batch's mean loss; into ``seen`` go labels, losses, hits and, where needed, outputs."""
@@ -91,16 +97,18 @@ class Course:
         optimizer.step()
         for name, clipped in self.program.inputs.clip(batch.inputs, self.tensors).items():
             self.tensors[name].copy_(clipped)
+        if self.observing:
+            self.tensors |= self.observing.observe(batch.inputs, self.tensors)
         outputs = (answer.logits,) if self.program.labels.each_epoch else ()
         seen.append((batch.labels, answer.loss, hits, *outputs))
 
-    def close(self, losses: Tensor, hits: Tensor) -> None:
+    def close(self, losses: Tensor, hits: Tensor, change: float | None = None) -> None:
         """Write down an epoch, and keep its tensors unless an earlier one was better on the validation samples."""
         validation = None
         if self.validation is not None:
             current = replace(self.program, tensors=self.tensors)
             validation = accuracy(ReprogrammedModel(current, self.model), *self.validation)
-        self.epochs.append(Epoch(len(self.epochs), float(losses.mean()), Rate.of(hits), validation))
+        self.epochs.append(Epoch(len(self.epochs), float(losses.mean()), Rate.of(hits), validation, change))
         best = self.epochs[self.kept].validation
         if validation is None or best is None or validation.value >= best.value:
             self.kept, self.kept_tensors = len(self.epochs) - 1, self.copy()

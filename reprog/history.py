@@ -34,12 +34,15 @@ class Epoch:
         loss: mean cross-entropy over the training samples as they went by, in nats.
         train: accuracy on the training samples as they went by, augmented ones from epoch 1 on.
         validation: accuracy on the validation samples after the epoch; None without any.
+        mapping_change: the share of the label mapping's weight that the epoch moved to other source classes, in [0, 1]
+            (:func:`~reprog.labels.mapping_change`); None for epoch 0.
     """
 
     number: int
     loss: float
     train: Rate
     validation: Rate | None
+    mapping_change: float | None = None
 
     def __str__(self) -> str:
         validation = "" if self.validation is None else f", validation {self.validation}"

@@ -31,7 +31,7 @@ class Program:
         classes: how many target classes there are, at least 2.
         class_names: their names, in order; empty when they have none.
         tensors: what was learned, by name, float32: the inputs' ``canvas``, the mapping's ``matrix`` and possibly
-            ``bias``. Empty before training.
+            ``bias`` or ``temperature``. Empty before training.
         backbone: the model it was trained on; None before training.
         training: how it was trained, plain JSON; empty before.
         metrics: rates by name, for instance ``{"test accuracy": Rate(450, 500)}``; saved and shown on the card.

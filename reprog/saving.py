@@ -139,6 +139,8 @@ def _read_tensors(path: Path, program: Program, sha256: str) -> dict[str, torch.
     wanted = program.inputs.shapes | {"matrix": (outputs, program.classes), SEEN: (seen.numel(),)}
     if program.labels.learns:
         wanted |= {"bias": (program.classes,)}
+    if getattr(program.labels, "temperature", None) is not None:
+        wanted |= {"temperature": ()}
     shapes = {name: tuple(value.shape) for name, value in tensors.items()}
     if shapes != wanted:
         raise InputError(

@@ -13,7 +13,7 @@ from tqdm import trange
 from attacks.engine import Loss, cross_entropy, frozen
 
 from .backbone import Backbone
-from .checks import check_settings, check_size, check_task
+from .checks import check_outputs, check_settings, check_size, check_task
 from .course import Augment, Course
 from .fingerprints import fingerprints
 from .history import History
@@ -80,7 +80,7 @@ def fit(
         schedule: maps progress in [0, 1] to a factor on the learning rates.
         loss: of target logits and labels, to be lowered.
         augment: called on each training batch; all its chance comes from the generator it is handed.
-        seed: seeds order and augmentation; the same seed gives the same bits on the same machine.
+        seed: seeds the program's start, order and augmentation; the same seed gives the same bits on the same machine.
         progress: show a bar; by default only on a terminal.
 
     Returns:
@@ -100,10 +100,11 @@ def fit(
     """
     check_task(program, samples, labels, validation)
     check_size(program, model)
+    check_outputs(program, model)
     check_settings(epochs, batch_size, learning_rate, mapping_learning_rate)
     began = time.perf_counter()
     with frozen(model, prove=True):
-        course = Course(program, model, samples, labels, batch_size, loss, validation)
+        course = Course(program, model, samples, labels, batch_size, loss, validation, seed)
         course.look()
         moving = optimizer(course.groups(learning_rate, mapping_learning_rate))
         scheduler = LambdaLR(moving, lambda step: schedule(step / max(1, epochs * course.steps)))

@@ -5,7 +5,18 @@ from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
 from attacks.errors import InputError
-from reprog import Bayesian, BayesianPlus, Frequency, Iterative, Linear, Random, map_outputs, strongest_sources
+from reprog import (
+    Bayesian,
+    BayesianPlus,
+    Frequency,
+    Iterative,
+    Linear,
+    ManyToOne,
+    Random,
+    Similarity,
+    map_outputs,
+    strongest_sources,
+)
 from reprog.labels import LABELS
 from reprog.labels.one_to_one import assign_greedily, count_predictions
 
@@ -93,7 +104,7 @@ def test_linear_accepts_constant_outputs_and_missing_classes() -> None:
     assert map_outputs(outputs, found).argmax(1).tolist() == [0, 2]
 
 
-@pytest.mark.parametrize("kind", [Frequency, Iterative, Random])
+@pytest.mark.parametrize("kind", [Frequency, Iterative, ManyToOne, Random, Similarity])
 def test_one_to_one_mappings_refuse_more_targets_than_sources(kind: type) -> None:
     with pytest.raises(InputError, match="needs 3 source classes of its own, but the model has 2"):
         kind().find(torch.zeros(3, 2), torch.arange(3), 3)
@@ -106,11 +117,16 @@ def test_one_to_one_mappings_refuse_more_targets_than_sources(kind: type) -> Non
         lambda: BayesianPlus(top_share=0.0),
         lambda: BayesianPlus(smoothing=float("nan")),
         lambda: Random(per_class=0),
+        lambda: Iterative(temperature=0.0),
+        lambda: Similarity(temperature=float("inf")),
+        lambda: ManyToOne(temperature=-1.0),
+        lambda: ManyToOne(groups=((0,), ())),
+        lambda: ManyToOne(groups=((0,), (1,)), weights=((1.0,), (0.0,))),
         lambda: Linear(penalty=0.0),
     ],
 )
 def test_settings_that_cannot_work_are_refused(make: object) -> None:
-    with pytest.raises(InputError, match="at least 1|above 0"):
+    with pytest.raises(InputError, match="at least|above 0"):
         make()  # type: ignore[operator]
 
 

@@ -1,5 +1,6 @@
-"""Image programs: pixels that are the same for every sample, around it or all over it."""
+"""What image programs share: the canvas that the source model sees, how a sample comes on it, and what is put there."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
@@ -11,24 +12,27 @@ from attacks.engine import Parameters
 from attacks.errors import InputError
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
-CHANNELS = 3
+LUMA = (0.299, 0.587, 0.114)
+"""What red, green and blue give to a grey image (ITU-R BT.601), as image libraries have it."""
 
 
 @dataclass(frozen=True)
 class ImageProgram:
-    """What both image programs share: the canvas that the source model sees, and how a sample is fitted to it.
+    """The canvas, and how a sample is fitted to it.
 
-    Samples are float images in [0, 1], shape ``[n, 1 or 3, h, w]``, of any height and width; grey ones are repeated on
-    three channels. The learned pixels are one tensor, ``canvas``, shape ``[1, 3, size, size]``.
+    Samples are float images in [0, 1], shape ``[n, 1 or 3, h, w]``, of any height and width. On a colour canvas grey
+    ones are repeated on its three channels; on a grey one colours become their brightness.
 
     Attributes:
         size: the canvas's height and width in pixels, the source model's input size; at least 1.
         interpolation: how samples are resized: "nearest", "bilinear" or "bicubic" (its overshoot is clamped); the
             latter two average over what they shrink, as a model's own preprocessing does.
+        channels: of the canvas, as the source model takes them: 3, or 1 for a model of grey images.
     """
 
     size: int
     interpolation: Interpolation = "bilinear"
+    channels: int = 3
     shared: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
@@ -39,6 +43,8 @@ class ImageProgram:
             raise InputError(
                 f"interpolation={self.interpolation!r} is unknown: choose 'nearest', 'bilinear' or 'bicubic'."
             )
+        if self.channels not in (1, 3):
+            raise InputError(f"channels={self.channels} is no image's: choose 3 for colour or 1 for grey.")
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -47,48 +53,43 @@ class ImageProgram:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The learned tensors' shapes, by name."""
-        return {"canvas": (1, CHANNELS, self.size, self.size)}
+        """The learned tensors' shapes, by name: one picture of the canvas's size."""
+        return {"canvas": (1, self.channels, self.size, self.size)}
 
-    def start(self, x: Tensor) -> dict[str, Tensor]:
-        """Zeros for the learned pixels, on the device of the samples ``x``."""
+    def start(self, x: Tensor, *, seed: int = 0) -> dict[str, Tensor]:
+        """Zeros, on the device of the samples ``x``; nothing is drawn with the ``seed``."""
         return {name: x.new_zeros(shape) for name, shape in self.shapes.items()}
 
+    def clip(self, x: Tensor, parameters: Parameters) -> dict[str, Tensor]:
+        """As they are: whatever they hold, the canvases are valid images."""
+        return {name: named(parameters)[name] for name in self.shapes}
+
     def fit_to(self, x: Tensor, size: int) -> Tensor:
-        """The samples as colour images of ``size`` x ``size`` pixels, in [0, 1].
+        """The samples as images of ``size`` x ``size`` pixels with the canvas's channels, in [0, 1].
 
         Raises:
             InputError: when the samples are no images with one or three channels.
         """
-        if x.dim() != 4 or x.shape[1] not in (1, CHANNELS):
-            raise InputError(
-                f"The samples have shape {tuple(x.shape)} but an image program takes [n, 1 or 3, height, width]: "
-                "put the channels second and add the missing axes with unsqueeze."
-            )
+        check_images(x)
         if x.shape[-2:] != (size, size):
             smooth = self.interpolation != "nearest"
             x = functional.interpolate(x, (size, size), mode=self.interpolation, antialias=smooth).clamp(0, 1)
-        return x.expand(-1, CHANNELS, -1, -1)
+        return self.coloured(x)
+
+    def coloured(self, x: Tensor) -> Tensor:
+        """The images with the canvas's channels."""
+        if x.shape[1] > self.channels:
+            return (x * x.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True).clamp(0, 1)
+        return x.expand(-1, self.channels, -1, -1)
 
 
 @dataclass(frozen=True)
-class FullImage(ImageProgram):
-    """The sample fills the canvas, and one learned image is added all over it, clamped to [0, 1].
-
-    Source: the full watermark of Cai et al., "Sample-specific masks for visual reprogramming-based prompting", ICML
-    2024. There it is added after normalisation and never clamped. Here every input is a valid image; a lower
-    ``contrast`` of the samples gives the learned image room on both sides, where clamping would stop its gradient.
+class AddedImage(ImageProgram, ABC):
+    """The sample fills the canvas, and a picture is added all over it; the sum is clamped to [0, 1].
 
     Attributes:
-        contrast: the samples are shrunk towards mid-grey by this factor first; above 0, at most 1.
-
-    Example:
-        >>> program = FullImage(size=4)
-        >>> x = torch.full((2, 1, 2, 2), 0.25)
-        >>> program(x, program.start(x)).shape
-        torch.Size([2, 3, 4, 4])
-        >>> program(x, {"canvas": torch.ones(1, 3, 4, 4)}).unique()
-        tensor([1.])
+        contrast: the samples are shrunk towards mid-grey by this factor first; above 0, at most 1. Below 1 the picture
+            has room on both sides, where clamping would stop its gradient.
     """
 
     contrast: float = 1.0
@@ -99,57 +100,58 @@ class FullImage(ImageProgram):
             raise InputError(f"contrast={self.contrast} must be above 0 and at most 1.")
 
     def __call__(self, x: Tensor, parameters: Parameters) -> Tensor:
-        """The canvases, shape ``[n, 3, size, size]``, in [0, 1]."""
+        """The canvases, shape ``[n, channels, size, size]``, in [0, 1]."""
         middle = (1 - self.contrast) / 2
-        return (self.contrast * self.fit_to(x, self.size) + (_canvas(parameters) + middle)).clamp(0, 1)
+        sample = self.fit_to(x, self.size)
+        return (self.contrast * sample + (self.picture(sample, named(parameters)) + middle)).clamp(0, 1)
 
-    def clip(self, x: Tensor, parameters: Parameters) -> dict[str, Tensor]:
-        """Within one full range of brightness: beyond it no sample would change any further."""
-        return {"canvas": _canvas(parameters).clamp(-1, 1)}
+    @abstractmethod
+    def picture(self, sample: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        """What is added to samples of the canvas's size; with a leading 1 where it is the same for all of them."""
 
 
-@dataclass(frozen=True)
-class Frame(ImageProgram):
-    """The sample stands untouched in the middle, and the border around it is learned: ``sigmoid(canvas)`` there.
+def named(parameters: Parameters) -> dict[str, Tensor]:
+    """Parameters known to be named tensors, as those of programs are."""
+    return cast(dict[str, Tensor], parameters)
 
-    Source: Chen et al., "Understanding and improving visual prompting: a label-mapping perspective", CVPR 2023
-    (ILM-VP), after Elsayed et al., "Adversarial reprogramming of neural networks", ICLR 2019. The border starts grey.
 
-    Attributes:
-        inner: the sample's height and width on the canvas, in pixels; from 1 to ``size - 1``.
+def painted(sample: Tensor, paint: Tensor, where: Tensor) -> Tensor:
+    """The sample under a paint that any number makes, ``sigmoid(paint)``, as far as ``where``, in [0, 1], covers it.
 
     Example:
-        >>> program = Frame(size=4, inner=2)
-        >>> x = torch.ones(1, 1, 2, 2)
-        >>> program(x, program.start(x))[0, 0]
-        tensor([[0.5000, 0.5000, 0.5000, 0.5000],
-                [0.5000, 1.0000, 1.0000, 0.5000],
-                [0.5000, 1.0000, 1.0000, 0.5000],
-                [0.5000, 0.5000, 0.5000, 0.5000]])
+        >>> painted(torch.tensor([0.2, 0.2]), torch.zeros(2), torch.tensor([0.0, 1.0]))
+        tensor([0.2000, 0.5000])
     """
-
-    inner: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.inner, int) or not 1 <= self.inner < self.size:
-            raise InputError(
-                f"inner={self.inner} leaves no frame on a canvas of {self.size} pixels: choose 1 to {self.size - 1}."
-            )
-
-    def __call__(self, x: Tensor, parameters: Parameters) -> Tensor:
-        """The canvases, shape ``[n, 3, size, size]``, in [0, 1]."""
-        before = (self.size - self.inner + 1) // 2
-        after = self.size - self.inner - before
-        border = torch.ones(self.inner, self.inner, dtype=torch.bool, device=x.device)
-        border = functional.pad(~border, (before, after, before, after), value=True)
-        placed = functional.pad(self.fit_to(x, self.inner), (before, after, before, after))
-        return placed + torch.sigmoid(_canvas(parameters)) * border
-
-    def clip(self, x: Tensor, parameters: Parameters) -> dict[str, Tensor]:
-        """As they are: the sigmoid makes a valid border of any."""
-        return {"canvas": _canvas(parameters)}
+    return (sample * (1 - where) + torch.sigmoid(paint) * where).clamp(0, 1)
 
 
-def _canvas(parameters: Parameters) -> Tensor:
-    return cast(dict[str, Tensor], parameters)["canvas"]
+def check_images(x: Tensor) -> None:
+    """Refuse samples that are no images with one or three channels, shape ``[n, 1 or 3, h, w]``.
+
+    Raises:
+        InputError: with their shape.
+
+    Example:
+        >>> check_images(torch.zeros(2, 1, 8, 8))
+    """
+    if x.dim() != 4 or x.shape[1] not in (1, 3):
+        raise InputError(
+            f"The samples have shape {tuple(x.shape)} but an image program takes [n, 1 or 3, height, width]: "
+            "put the channels second and add the missing axes with unsqueeze."
+        )
+
+
+def check_blocks(size: int, patch: int) -> None:
+    """Refuse a canvas that squares of ``patch`` x ``patch`` pixels do not fill, at least two of them a side.
+
+    Raises:
+        InputError: naming both sizes.
+
+    Example:
+        >>> check_blocks(96, 8)
+    """
+    if not isinstance(patch, int) or patch < 1 or size % patch or size < 2 * patch:
+        raise InputError(
+            f"patch={patch} does not fit a canvas of {size} pixels: choose a whole number that divides {size}, and is "
+            "at most half of it."
+        )

@@ -1,6 +1,6 @@
 """What every input program is: a perturbation with one set of named tensors for all samples."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -25,13 +25,31 @@ class InputProgram(Perturbation, Protocol):
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The learned tensors' shapes by name; other names than a mapping's ``matrix`` and ``bias``."""
+        """The learned tensors' shapes by name; other than a mapping's ``matrix``, ``bias``, ``temperature``."""
         ...
 
-    def start(self, x: Tensor) -> dict[str, Tensor]:
-        """The tensors before training, on the device of the samples ``x``."""
+    def start(self, x: Tensor, *, seed: int = 0) -> dict[str, Tensor]:
+        """The tensors before training, on the device of the samples ``x``; what is random is drawn with the seed."""
         ...
 
     def clip(self, x: Tensor, parameters: Parameters) -> dict[str, Tensor]:
         """The nearest tensors that make only inputs which can exist."""
+        ...
+
+
+@runtime_checkable
+class Observing(InputProgram, Protocol):
+    """An input program with tensors that no gradient moves: statistics of the samples that have gone by.
+
+    In training it is called without them, so that it can tell (batch normalisation then uses the batch's own), and
+    hears of each batch afterwards. Saved and applied, they are tensors like all others.
+    """
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """The names of those tensors, of those in ``shapes``."""
+        ...
+
+    def observe(self, x: Tensor, parameters: Parameters) -> dict[str, Tensor]:
+        """Those tensors after the samples ``x``, shape ``[n, ...]``, have gone by; ``parameters`` are all of them."""
         ...

@@ -6,13 +6,18 @@ tensors. ``LABELS`` names them for a saved program's ``config.json``.
 
 from .bayesian import Bayesian, BayesianPlus
 from .linear import Linear
-from .mapping import Mapping, map_outputs, strongest_sources
+from .many_to_one import ManyToOne
+from .mapping import Mapping, map_outputs, mapping_change, source_shares, strongest_sources
 from .one_to_one import Frequency, Iterative, Random
+from .semantic import Encoder, semantic
+from .similarity import Similarity
 
 LABELS: dict[str, type[Mapping]] = {
     "random": Random,
     "frequency": Frequency,
     "iterative": Iterative,
+    "many_to_one": ManyToOne,
+    "similarity": Similarity,
     "bayesian": Bayesian,
     "bayesian_plus": BayesianPlus,
     "linear": Linear,
@@ -22,11 +27,17 @@ __all__ = [
     "LABELS",
     "Bayesian",
     "BayesianPlus",
+    "Encoder",
     "Frequency",
     "Iterative",
     "Linear",
+    "ManyToOne",
     "Mapping",
     "Random",
+    "Similarity",
     "map_outputs",
+    "mapping_change",
+    "semantic",
+    "source_shares",
     "strongest_sources",
 ]

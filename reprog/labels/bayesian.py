@@ -49,6 +49,7 @@ class Bayesian:
     """
 
     smoothing: float = 1.0
+    needs_classes: ClassVar[bool] = True
     each_epoch: ClassVar[bool] = True
     learns: ClassVar[bool] = False
 

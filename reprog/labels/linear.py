@@ -17,6 +17,8 @@ class Linear:
     It starts as the logistic regression on the outputs of the unchanged samples, so that training begins at a linear
     probe and not below it.
 
+    It reads any numbers: logits of source classes, or the pooled output of an encoder, of any width.
+
     Source: the full mapping of Tsao et al., "AutoVP: an automated visual prompting framework", ICLR 2024; the start is
     our own.
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from attacks.errors import InputError
 
-from .mapping import check_sources
+from .mapping import check_sources, check_temperature, with_temperature
 
 
 def count_predictions(outputs: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -57,10 +57,14 @@ class OneToOne:
     """Settings that the hard mappings share.
 
     Attributes:
-        per_class: source classes for each target class, whose logits are averaged; at least 1.
+        per_class: source classes for each target class, whose outputs are averaged; at least 1.
+        temperature: None averages their logits, a number above 0 their probabilities at that temperature; 1 takes the
+            model's own.
     """
 
     per_class: int = 1
+    temperature: float | None = None
+    needs_classes: ClassVar[bool] = True
     each_epoch: ClassVar[bool] = False
     learns: ClassVar[bool] = False
 
@@ -69,6 +73,12 @@ class OneToOne:
             raise InputError(
                 f"per_class={self.per_class} is no number of source classes: give a whole number of at least 1."
             )
+        check_temperature(self.temperature)
+
+    def assign(self, scores: Tensor, name: str) -> dict[str, Tensor]:
+        """The tensors for greedy pairs by scores ``[sources, targets]``; ``name`` is the mapping's, for the error."""
+        check_sources(len(scores), scores.shape[1] * self.per_class, name)
+        return with_temperature(assign_greedily(scores, self.per_class), self.temperature)
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class Random(OneToOne):
         order = torch.randperm(sources, generator=torch.Generator().manual_seed(self.seed))[:needed].to(outputs.device)
         matrix = outputs.new_zeros(sources, classes)
         matrix[order, torch.arange(needed, device=outputs.device) % classes] = 1 / self.per_class
-        return {"matrix": matrix}
+        return with_temperature(matrix, self.temperature)
 
 
 @dataclass(frozen=True)
@@ -114,8 +124,7 @@ class Frequency(OneToOne):
 
     def find(self, outputs: Tensor, labels: Tensor, classes: int) -> dict[str, Tensor]:
         """Greedy one-to-one assignment of the prediction counts."""
-        check_sources(outputs.shape[1], classes * self.per_class, "frequency")
-        return {"matrix": assign_greedily(count_predictions(outputs, labels, classes), self.per_class)}
+        return self.assign(count_predictions(outputs, labels, classes), "frequency")
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ METHODS = {
     "fmn_linf": _minimum("linf"),
     "fmn_l1": _minimum("l1"),
     "alma": _minimum("l2"),
+    "alma_100": _minimum("l2", 100),
     "boundary_projection": _minimum("l2", 100),
     "ead": _searched(16, "l1", beta=1e-3),
     "fab": Method("linf", {"steps": 100}, True, None, 64, "100 steps towards every other class, one start"),

@@ -126,7 +126,7 @@ def _as_near(ours: Row, rows: Sequence[Row], bound: float) -> tuple[float, bool,
 
 def _nearest(ours: Row, rows: Sequence[Row], bound: float) -> tuple[float, bool, str] | str:
     """The best of our minimum-norm l2 methods in no more time than any peer's DDN, against the best peer's."""
-    methods = ("carlini_wagner", "ddn", "fmn", "alma", "deepfool", "boundary_projection")
+    methods = ("carlini_wagner", "ddn", "fmn", "alma", "alma_100", "deepfool", "boundary_projection")
     quick = _peers(rows, "ddn")
     peers = [row for row in _peers(rows, *methods) if _fools_as_many(row, ours)]
     if not quick or not peers:

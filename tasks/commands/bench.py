@@ -28,8 +28,8 @@ def attacks(
     that are not installed are left out.
 
     Args:
-        methods: pgd, auto_pgd, carlini_wagner, deepfool, ddn, fmn, fmn_linf, fmn_l1, alma, boundary_projection,
-            ead, fab, square, hopskipjump, caa, autoattack, autoattack_fast, with commas between, or all.
+        methods: pgd, auto_pgd, carlini_wagner, deepfool, ddn, fmn, fmn_linf, fmn_l1, alma, alma_100, ead, fab, square,
+            boundary_projection, hopskipjump, caa, autoattack, autoattack_fast, with commas between, or all.
         libraries: floor, repromark, foolbox, torchattacks, adv-lib, art, pyautoattack, with commas between, or all.
         network: digits, which is built in; from the folder that REPROMARK_ORACLES names target; from REPROMARK_ASSETS
             cnn_a_adv, resnet2b, oval_base_kw, wong_small_8px, wong_small_l2_36px, resnet20, resnet56; with commas

@@ -67,9 +67,11 @@ def fit(
     Args:
         model: efficientnet-lite0, a Hugging Face id, or a folder that save_pretrained wrote.
         task: digits, a folder with one sub-folder of images a class, or an .npz file.
-        inputs: full-image adds one learned image all over the sample, frame learns a border around it.
-        labels: how the model's classes become the task's: random, frequency, iterative, Bayesian (blm and blm+) or
-            linear.
+        inputs: full-image adds one learned image all over the sample, low-rank one of fewer numbers, sample-mask and
+            decoder one that depends on the sample; frame learns a border around it, scaled-frame its width as well;
+            patch covers a part of it.
+        labels: how the model's classes become the task's: random, frequency, iterative, Bayesian (blm and blm+),
+            linear, by similarity, or groups in order (many-to-one).
         image_size: side of the canvas in pixels, which is the model's input; by default the model's own.
         contrast: factor by which full-image shrinks the samples towards mid-grey, above 0 and at most 1; by default
             0.5, which leaves the learned image room on both sides.

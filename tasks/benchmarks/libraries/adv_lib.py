@@ -48,5 +48,6 @@ ATTACKS = {
     "fmn_linf": lambda case: _attack(case, "fmn", norm=float("inf"), **case.settings),
     "fmn_l1": lambda case: _attack(case, "fmn", norm=1, **case.settings),
     "alma": lambda case: _attack(case, "alma", num_steps=case["steps"], distance="l2"),
+    "alma_100": lambda case: _attack(case, "alma", num_steps=case["steps"], distance="l2"),
     "fab": _fab,
 }

@@ -35,6 +35,7 @@ FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "fmn_linf": ("fmn", {"norm": "linf"}),
     "fmn_l1": ("fmn", {"norm": "l1"}),
     "alma": ("alma", {"norm": "l2"}),
+    "alma_100": ("alma", {"norm": "l2"}),
     "boundary_projection": ("boundary_projection", {"norm": "l2"}),
     "ead": ("ead", {"decision_rule": "l1"}),
     "fab": ("fab", {"norm": "linf"}),
