@@ -9,7 +9,24 @@ from ._sisters import check_sisters
 check_sisters("attacks")
 
 from . import evasion
-from .engine import Access, AttackResult, Places, Rate, coordinate, nes, rgf, run, spsa
+from .engine import (
+    COMPONENTS,
+    Access,
+    AttackResult,
+    Places,
+    Rate,
+    Semantic,
+    Upsampled,
+    coordinate,
+    cross_entropy,
+    dlr,
+    margin,
+    nes,
+    rgf,
+    run,
+    spsa,
+    spsa_gc,
+)
 from .errors import BudgetError, EndpointError, FrozenModelError, InputError, RepromarkError
 from .evasion import *  # noqa: F403
 from .models import (
@@ -30,6 +47,7 @@ __all__ = [
     "AttackResult",
     "AudioModel",
     "BudgetError",
+    "COMPONENTS",
     "Card",
     "Endpoint",
     "EndpointError",
@@ -39,17 +57,23 @@ __all__ = [
     "Places",
     "Rate",
     "RepromarkError",
+    "Semantic",
     "TextModel",
+    "Upsampled",
     "coordinate",
+    "cross_entropy",
+    "dlr",
     "evaluate",
     "load_audio_model",
     "load_model",
     "load_text_model",
+    "margin",
     "nes",
     "read_wav",
     "rgf",
     "run",
     "spsa",
+    "spsa_gc",
     "write_wav",
 ]
 __all__ += evasion.__all__  # a new attack is exported there alone

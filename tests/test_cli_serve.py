@@ -228,10 +228,10 @@ def test_a_reprogrammed_model_is_served_with_its_own_classes(folder: Path, tmp_p
     fit(program, load_model(folder), X[:, :1], torch.tensor([0, 1, 0]), epochs=1, progress=False)
     program.save_pretrained(tmp_path / "program")
     model = _classifier(str(folder), str(tmp_path / "program"), None, "cpu")
-    expected = model(X[:, :1].mul(255).round() / 255).softmax(1)
     with serving.serving(model) as url:
         remote = load_model(url, mean=[0.0], std=[1.0])
-        assert remote.class_names == ["no", "yes"] and torch.allclose(remote(X[:, :1]).exp(), expected, atol=1e-6)
+        assert remote.class_names == ["no", "yes"]
+        assert torch.allclose(remote(X[:, :1]), model(X[:, :1]), atol=1e-5)  # by arrays, not by 8-bit pictures
     with pytest.raises(InputError, match="--image-size does not go with"):
         _classifier(str(folder), str(tmp_path / "program"), 32, "cpu")
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], layer_type="basic", num_labels=3)

@@ -36,7 +36,7 @@ def test_1_fmn_in_l2_ends_at_the_optimum():
 def test_2_autoattack_gives_each_part_its_hundred_steps():
     model, x, labels = linear_task(classes=12)
     result = autoattack(model, x, labels, epsilon=1e-6)
-    # 100 steps of Auto-PGD and its first gradient, and 9 targets with as many for the targeted one and for FAB.
+    # 100 steps of Auto-PGD, and 9 targets with as many for the targeted one and for FAB.
     assert not result.success.any() and (result.backward_passes >= 100 + 9 * 100 + 9 * 100).all()
 
 

@@ -82,6 +82,7 @@ class Ask:
             Such a point is a probe: what the model says of it is not what it says of the inputs.
         wanted: the samples that the method asks about, bool, shape ``[n]``; the others hear zeros and cost nothing.
             None: all that are open.
+        moving: of named parameters, those whose gradient is wanted; None: all of them.
     """
 
     parameters: Parameters
@@ -91,6 +92,7 @@ class Ask:
     several: bool = False
     through: Callable[[Tensor], Tensor] | None = None
     wanted: Tensor | None = None
+    moving: tuple[str, ...] | None = None
 
     @property
     def is_probe(self) -> bool:

@@ -1,6 +1,7 @@
 """What is refused before a run starts, each with a sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import inf
 from numbers import Real
 
 import torch
@@ -27,10 +28,7 @@ def check_samples(x: Tensor, labels: Tensor, targets: Tensor | None, bounds: tup
         attacks.errors.InputError: The samples lie in [255, 255] but must lie in [0, 1]: scale them (8-bit images: \
 divide by 255) or say bounds=.
     """
-    if not isinstance(x, Tensor):
-        raise InputError(
-            f"The samples are a {type(x).__name__} but must be a torch.Tensor: convert them with torch.as_tensor."
-        )
+    _check_tensor("samples", x)
     if x.dtype != torch.float32:
         raise InputError(f"The samples are {x.dtype} but must be torch.float32: convert them with .float().")
     if x.dim() < 2 or len(x) == 0:
@@ -51,6 +49,69 @@ divide by 255) or say bounds=.
             )
 
 
+def check_chance(seed: object, generator: torch.Generator | None, device: torch.device) -> None:
+    """Refuse a seed or a generator that a run on this device cannot draw from.
+
+    Raises:
+        InputError: naming the setting, its value and what is allowed.
+
+    Example:
+        >>> check_chance(0, None, torch.device("cpu"))
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise InputError(f"seed={seed!r} is no whole number.")
+    if not isinstance(generator, torch.Generator | None):
+        raise InputError(f"generator={generator!r} is no torch.Generator.")
+    if generator is not None and generator.device.type != device.type:
+        raise InputError(
+            f"The generator is on {generator.device}, but the model on {device}: make one with torch.Generator(device)."
+        )
+
+
+def check_bounds(bounds: object) -> None:
+    """Refuse bounds that are no two finite numbers, the smaller one first.
+
+    Raises:
+        InputError: naming what is allowed.
+
+    Example:
+        >>> check_bounds((0.0, 255.0))
+    """
+    pair = isinstance(bounds, Sequence) and len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
+    if not (pair and -inf < bounds[0] < bounds[1] < inf):  # type: ignore[index]
+        raise InputError(f"bounds={bounds!r} cannot be used: give the smallest and the largest valid entry, finite.")
+
+
+def check_images(x: Tensor, purpose: str) -> None:
+    """Refuse samples that are no images, where a method needs some.
+
+    Args:
+        x: the samples.
+        purpose: what needs them, as the sentence begins: "A patch".
+
+    Raises:
+        InputError: unless they have the shape ``[n, channels, height, width]``.
+
+    Example:
+        >>> check_images(torch.rand(2, 8), "A patch")
+        Traceback (most recent call last):
+        ...
+        attacks.errors.InputError: A patch needs images [n, channels, height, width], but the samples have shape (2, 8).
+    """
+    _check_tensor("samples", x)
+    if x.dim() != 4:
+        raise InputError(
+            f"{purpose} needs images [n, channels, height, width], but the samples have shape {tuple(x.shape)}."
+        )
+
+
+def _check_tensor(name: str, values: Tensor) -> None:
+    if not isinstance(values, Tensor):
+        raise InputError(
+            f"The {name} are a {type(values).__name__} but must be a torch.Tensor: convert them with torch.as_tensor."
+        )
+
+
 def check_classes(name: str, classes: Tensor, n: int, device: torch.device) -> None:
     """Refuse class numbers that are not int64, one per sample, from 0 up, beside the samples.
 
@@ -60,10 +121,7 @@ def check_classes(name: str, classes: Tensor, n: int, device: torch.device) -> N
     Example:
         >>> check_classes("labels", torch.tensor([0, 2]), 2, torch.device("cpu"))
     """
-    if not isinstance(classes, Tensor):
-        raise InputError(
-            f"The {name} are a {type(classes).__name__} but must be a torch.Tensor: convert them with torch.as_tensor."
-        )
+    _check_tensor(name, classes)
     if classes.dtype != torch.int64 or classes.shape != (n,):
         raise InputError(
             f"The {name} are {classes.dtype} of shape {tuple(classes.shape)} but must be torch.int64 of shape ({n},): "
@@ -152,4 +210,30 @@ use 'linf' or 'l2'.
     if get_norm(norm).name not in ("linf", "l2"):
         raise InputError(
             f"norm={norm!r} does not suit plain gradient steps, which stall at the edge of the box: use 'linf' or 'l2'."
+        )
+
+
+def refuse_restarts(name: str, options: Mapping[str, object]) -> None:
+    """Refuse restarts of an attack without chance, unless its gradients are estimated, which brings chance in.
+
+    Args:
+        name: of the attack.
+        options: the settings that it hands on to :func:`run`.
+
+    Raises:
+        InputError: for more than one start.
+
+    Example:
+        >>> refuse_restarts("fgsm", {"restarts": 3})
+        Traceback (most recent call last):
+        ...
+        attacks.errors.InputError: restarts=3 would repeat the same run: fgsm has no chance in it. Leave restarts out, \
+or use an attack that begins at random, such as pgd.
+    """
+    restarts = options.get("restarts", 1)
+    check_counts(restarts=restarts)  # type: ignore[arg-type]
+    if restarts != 1 and options.get("estimator") is None:
+        raise InputError(
+            f"restarts={restarts} would repeat the same run: {name} has no chance in it. Leave restarts out, or use an "
+            "attack that begins at random, such as pgd."
         )

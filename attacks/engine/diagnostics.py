@@ -31,6 +31,10 @@ SENTENCES = {
         "{n} of {of} samples have a gradient of zero in every entry: gradient attacks cannot move them. Use a loss "
         "that does not saturate (dlr, margin) and an attack without gradients (square) before calling them robust."
     ),
+    "cut": (
+        "The model's own budget ended before the attack did: samples that stand were not tried to the end, and larger "
+        "radii perhaps not at all. Raise the budget of its Access before calling them robust."
+    ),
     "few": (
         "The model has {n} classes: the DLR loss needs 3, the targeted one 4, so cross-entropy and margin stand in."
     ),

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from attacks.errors import InputError
 
 from .asks import Answer, Ask, Batch, Method
-from .checks import check_counts, check_radii, check_samples
+from .checks import check_bounds, check_chance, check_counts, check_radii, check_samples
 from .constraints import get_norm
 from .devices import device_of
 from .diagnostics import diagnosis, sentences
@@ -155,10 +155,12 @@ def run(
         bounds: the smallest and largest valid entry of an input.
         stop: leave a sample alone once it succeeded; by default unless there is a ``rank``.
         restarts: how often the attack is started; samples that are done take no part in later starts.
-        budget: the most forward passes that one sample may cost, the final judgement included; None: no limit.
+        budget: the most forward passes that one sample may cost, the final judgement included; None: no limit. Of
+            several radii each may spend its share of what the smaller ones left.
         batch_size: samples in work at once, which bounds the memory; None: all.
         levels: count as success only what still succeeds when rounded to so many evenly spaced levels (256: 8-bit
             images), which costs another forward pass for each candidate that succeeds before; None: as they are.
+            Methods that steer by the loss alone (alma, boundary_projection) do not see the levels.
         estimator: estimate the gradients that the attack asks for from queries, as :func:`by_queries` does, so that it
             needs no more than scores; made by :func:`nes`, :func:`rgf`, :func:`spsa`, :func:`coordinate`.
         diagnose: look first for signs that the model makes attacks look weak: random or saturated answers, gradients of
@@ -176,6 +178,7 @@ def run(
             with NaN.
     """
     measure = get_norm(norm)
+    check_bounds(bounds)
     check_samples(x, labels, targets, bounds)
     check_counts(restarts=restarts, batch_size=batch_size)
     check_counts(least=2, budget=budget, levels=levels)
@@ -185,8 +188,11 @@ def run(
             "The perturbation is shared by all samples, but run makes one for each sample: use universal_perturbation, "
             "or a Stream of batches."
         )
+    if not isinstance(estimator, Estimator | None):
+        raise InputError(f"estimator={estimator!r} is none: make one with attacks.nes, rgf, spsa or coordinate.")
     method = attack if estimator is None else by_queries(attack, estimator, bounds=bounds)
-    device = device_of(model, x)
+    x, device = x.detach(), device_of(model, x)
+    check_chance(seed, generator, device)
     draws = generator or torch.Generator(device).manual_seed(seed)
     chunk = batch_size or max(len(x), 256)
     rules = Rules(model, perturbation or Additive(bounds), measure, radii, rank, bounds, stop, budget, levels, chunk)
@@ -197,14 +203,15 @@ def run(
             if diagnose:
                 look = diagnosis(rounds.batch.inputs, rules.perturbation, signs, gradient=estimator is None)
                 drive(look, rounds.answer)
-            for radius in radii or (None,):
+            for k, radius in enumerate(radii or (None,)):
                 told = {} if radius is None else {"epsilon": radius}
                 if radius is not None:
-                    rounds.aim(radius)
+                    rounds.aim(radius, left=len(radii) - k)
                 for _ in range(restarts):
                     asking = method(rounds.batch.inputs, rules.perturbation, generator=draws, **told)
                     drive(asking, _shown(rounds, bar))
             parts.append(rounds.judge().to(x.device))
+            signs["cut"] += rounds.spent
     return replace(AttackResult.join(parts), notes=sentences(signs))
 
 

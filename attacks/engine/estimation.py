@@ -112,7 +112,7 @@ class Estimation:
             raise TypeError("An ask for a gradient needs an objective.")
         watched = _Watched(ask.objective)
         answer = yield replace(ask, objective=watched, gradient=False)
-        point = _Point.of(ask.parameters, self.shared)
+        point = _Point.of(_moving(ask), self.shared)
         rows = torch.arange(1, device=point.flat.device) if self.shared else watched.rows
         gradient = point.flat.new_zeros(*((1,) if self.shared else answer.loss.shape), point.flat.shape[1])
         for directions in self._directions(point, len(rows)) if len(rows) else ():
@@ -166,7 +166,9 @@ class Estimation:
             return answer.loss[rows]
         losses = []
         for probe in probes.unbind(dim=1):
-            answer = yield replace(ask, parameters=point.shaped(point.flat.index_copy(0, rows, probe)))
+            moved = point.shaped(point.flat.index_copy(0, rows, probe))
+            still = ask.parameters if isinstance(ask.parameters, dict) else {}
+            answer = yield replace(ask, parameters={**still, **moved} if isinstance(moved, dict) else moved)
             losses.append(answer.loss if self.shared else answer.loss[rows])
         return torch.stack(losses, dim=1)
 
@@ -195,6 +197,13 @@ class _Watched:
     def __call__(self, view: View) -> Tensor:
         self.rows = view.batch.rows
         return self.objective(view)
+
+
+def _moving(ask: Ask) -> Parameters:
+    """The parameters whose gradient is wanted."""
+    if isinstance(ask.parameters, Tensor) or ask.moving is None:
+        return ask.parameters
+    return {name: ask.parameters[name] for name in ask.moving}
 
 
 @dataclass(frozen=True)

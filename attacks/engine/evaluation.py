@@ -37,20 +37,24 @@ def evaluate(model: nn.Module, perturbation: Perturbation, ask: Ask, batch: Batc
         tensor([[ 0.6667, -0.3333, -0.3333],
                 [-0.3333,  0.6667, -0.3333]])
     """
-    parameters = _leaves(ask.parameters) if ask.gradient else ask.parameters
+    parameters, moving = _leaves(ask.parameters, ask.moving) if ask.gradient else (ask.parameters, ask.parameters)
     with torch.set_grad_enabled(ask.gradient):
         inputs = perturbation(batch.inputs, parameters)
         logits = logits_of(model, inputs if ask.through is None else ask.through(inputs), batch.classes)
         loss = logits.new_zeros(len(batch))
         if ask.objective is not None:
             loss = ask.objective(View(logits, inputs, parameters, batch))
-    if ask.gradient and not (loss.requires_grad and logits.requires_grad >= inputs.requires_grad):
+    # Named parameters may play no part at a point; a single tensor always does.
+    reached = loss.requires_grad or isinstance(moving, dict)
+    if ask.gradient and not (reached and logits.requires_grad >= inputs.requires_grad):
+        if torch.is_inference_mode_enabled():
+            raise InputError("torch.inference_mode forbids gradients: leave it, or use torch.no_grad instead.")
         raise InputError(
             "The method asks for a gradient, but the model's outputs carry none: use a model whose forward pass is "
             "differentiable and not behind access without gradients, or an attack that needs only scores or labels."
         )
     with torch.set_grad_enabled(ask.gradient):
-        gradient = _gradient(loss, parameters) if ask.gradient else None
+        gradient = _gradient(loss, moving) if ask.gradient else None
     fooled = missed_or_hit(logits.detach(), batch.labels, batch.targets)
     return Answer(logits.detach(), fooled, loss.detach(), gradient), inputs.detach()
 
@@ -73,7 +77,16 @@ def logits_of(model: nn.Module, inputs: Tensor, classes: int = 0) -> Tensor:
         attacks.errors.InputError: The model answers with a tensor of shape (2, 1) to 2 samples, but must give logits \
 of shape [n, classes] with at least 2 classes: wrap it so that it does (one logit z for two classes: stack 0 and z).
     """
-    logits = model(inputs)
+    try:
+        logits = model(inputs)
+    except RuntimeError as error:
+        weights = next((weight for weight in model.parameters() if weight.is_floating_point()), inputs)
+        if weights.dtype == inputs.dtype:
+            raise
+        raise InputError(
+            f"The model's weights are {weights.dtype}, but inputs are {inputs.dtype}, in which success is judged: hand "
+            "over model.float(), or wrap the model so that it converts its inputs."
+        ) from error
     if not isinstance(logits, Tensor):
         raise InputError(
             f"The model answers with a {type(logits).__name__}, but must give a tensor of logits, shape [n, classes]: "
@@ -93,10 +106,14 @@ of shape [n, classes] with at least 2 classes: wrap it so that it does (one logi
     return logits.float()
 
 
-def _leaves(parameters: Parameters) -> Parameters:
+def _leaves(parameters: Parameters, moving: tuple[str, ...] | None) -> tuple[Parameters, Parameters]:
+    """The parameters, and those of them that a gradient is taken in."""
     if isinstance(parameters, Tensor):
-        return parameters.detach().requires_grad_()
-    return {name: value.detach().requires_grad_() for name, value in parameters.items()}
+        leaf = parameters.detach().requires_grad_()
+        return leaf, leaf
+    names = parameters if moving is None else moving
+    leaves = {name: parameters[name].detach().requires_grad_() for name in names}
+    return {**parameters, **leaves}, leaves
 
 
 def _gradient(loss: Tensor, parameters: Parameters) -> Parameters:
@@ -107,5 +124,7 @@ def _gradient(loss: Tensor, parameters: Parameters) -> Parameters:
     if isinstance(parameters, Tensor):
         return torch.autograd.grad(loss.sum(), parameters)[0]
     # A tensor that the objective does not read (a mapping's weights, say) has a gradient of zero.
+    if not loss.requires_grad:
+        return {name: torch.zeros_like(value) for name, value in parameters.items()}
     slopes = torch.autograd.grad(loss.sum(), list(parameters.values()), allow_unused=True, materialize_grads=True)
     return dict(zip(parameters, slopes, strict=True))

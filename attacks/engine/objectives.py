@@ -103,7 +103,16 @@ def targeted(loss: Loss) -> Objective:
 
 
 def away_or_towards(loss: Loss, targets: Tensor | None) -> Objective:
-    """What a run with these targets lowers: towards them, or away from the labels where there are none."""
+    """What a run with these targets lowers: towards them, or away from the labels where there are none.
+
+    Raises:
+        InputError: for a loss that cannot be called, such as its name.
+    """
+    if not callable(loss):
+        raise InputError(
+            f"loss={loss!r} cannot be called: hand over the function, such as attacks.cross_entropy, attacks.margin or "
+            "attacks.dlr."
+        )
     return untargeted(loss) if targets is None else targeted(loss)
 
 

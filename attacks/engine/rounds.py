@@ -64,11 +64,18 @@ class Rounds:
         self.part = batch
         self.forward_passes = torch.zeros_like(batch.labels)
         self.backward_passes = torch.zeros_like(batch.labels)
+        self.limit = None if rules.budget is None else torch.full_like(batch.labels, rules.budget)
+        self.width = batch.classes
 
-    def aim(self, epsilon: float) -> None:
-        """Turn to a radius, larger than those before: what was found in a smaller ball lies in this one as well."""
+    def aim(self, epsilon: float, left: int = 1) -> None:
+        """Turn to a radius, larger than those before: what was found in a smaller ball lies in this one as well.
+
+        With a budget this radius may spend its share of what is left: as much as each of the ``left`` radii to come.
+        """
         self.epsilon = epsilon
-        self.open = self.open[~self.found[self.open]]
+        self.open = self.batch.rows[~self.found] if not self.spent else self.open[:0]
+        if self.rules.budget is not None:
+            self.limit = self.forward_passes + (self.rules.budget - self.forward_passes) // left
 
     def answer(self, ask: Ask) -> Answer | None:
         """Ask the model about the open rows; None once there are none, or once the model's own budget is spent."""
@@ -78,15 +85,15 @@ class Rounds:
             return None
         rows = self.open if ask.wanted is None else self.open[ask.wanted[self.open]]
         if not len(rows):
-            return _silence(ask, self.batch)
+            return _silence(ask, self.batch, self.width)
         whole = len(rows) == len(self.batch)
         part = self._part(rows)
         try:
-            heard, inputs = self._put(ask if whole else replace(ask, parameters=_take(ask.parameters, rows)), part)
-            self.forward_passes[rows] += points
-            self.backward_passes[rows] += _losses(heard) if ask.gradient else 0
+            asked = ask if whole else replace(ask, parameters=_take(ask.parameters, rows))
+            heard, inputs = self._put(asked, part, rows)
+            self.width = heard.logits.shape[-1]
             if not ask.is_probe:
-                self._keep(heard.fooled, inputs, rows)
+                heard = replace(heard, fooled=self._keep(heard.fooled, inputs, rows))
         except BudgetError:
             self.open, self.spent = self.open[:0], True
             return None
@@ -99,19 +106,21 @@ class Rounds:
             self.part = self.batch if len(rows) == len(self.batch) else self.batch.take(rows)
         return self.part
 
-    def _put(self, ask: Ask, part: Batch) -> tuple[Answer, Tensor]:
+    def _put(self, ask: Ask, part: Batch, rows: Tensor) -> tuple[Answer, Tensor]:
+        """What the model says, counted as it is sent: a model's own budget may end between two pieces."""
         model, perturbation = self.rules.model, self.rules.perturbation
         if not ask.several:
-            return evaluate(model, perturbation, ask, part)
+            heard, inputs = evaluate(model, perturbation, ask, part)
+            self.forward_passes[rows] += 1
+            self.backward_passes[rows] += _losses(heard) if ask.gradient else 0
+            return heard, inputs
         points = as_tensor(ask.parameters)
         n, m = points.shape[:2]
         owner = torch.arange(n, device=points.device).repeat_interleave(m)
-        pieces = [
-            evaluate(model, perturbation, replace(ask, parameters=some), part.take(whose))
-            for some, whose in zip(
-                points.flatten(0, 1).split(self.rules.chunk), owner.split(self.rules.chunk), strict=True
-            )
-        ]
+        pieces, chunk = [], self.rules.chunk
+        for some, whose in zip(points.flatten(0, 1).split(chunk), owner.split(chunk), strict=True):
+            pieces.append(evaluate(model, perturbation, replace(ask, parameters=some), part.take(whose)))
+            self.forward_passes.index_add_(0, rows[whose], torch.ones_like(whose))
         logits, fooled, loss = (
             torch.cat([getattr(heard, name) for heard, _ in pieces]).unflatten(0, (n, m))
             for name in ("logits", "fooled", "loss")
@@ -120,27 +129,32 @@ class Rounds:
 
     def _close_spent(self, points: int, reserve: int) -> None:
         """Leave the rows alone that cannot pay for these points beside what is reserved: the judgement, rounding."""
-        if self.rules.budget is not None:
-            affordable = self.forward_passes[self.open] + points <= self.rules.budget - reserve
+        if self.limit is not None:
+            affordable = self.forward_passes[self.open] + points <= self.limit[self.open] - reserve
             self.open = self.open if bool(affordable.all()) else self.open[affordable]
 
-    def _keep(self, fooled: Tensor, inputs: Tensor, rows: Tensor) -> None:
-        """Remember the latest candidates, and among those that succeed the first or the lowest-ranked."""
+    def _keep(self, fooled: Tensor, inputs: Tensor, rows: Tensor) -> Tensor:
+        """Remember the latest candidates, and among those that succeed the first or the lowest-ranked.
+
+        Returns:
+            Which succeed, bool, shape ``[len(rows)]``: with levels, only those that do once they are rounded.
+        """
         if rows is not self.kept:  # other rows than last time: write down what the others came to
             self._write_down()
         self.latest, self.kept = inputs, rows
         hits = fooled.nonzero().squeeze(1)
         if len(hits):
-            self._succeed(inputs[hits], rows[hits])
+            fooled = fooled.index_copy(0, hits, self._succeed(inputs[hits], rows[hits]))
             if self.rules.stops:
                 self.open = self.open[~self.found[self.open]]
+        return fooled
 
     def _write_down(self) -> None:
         if self.kept is not None:
             self.reached.index_copy_(0, self.kept, self.latest)
 
-    def _succeed(self, inputs: Tensor, rows: Tensor) -> None:
-        clean = self.batch.inputs[rows]
+    def _succeed(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        clean, holds = self.batch.inputs[rows], torch.ones_like(rows, dtype=torch.bool)
         if self.rules.levels is not None:
             inputs = _rounded(inputs, clean, self.rules.bounds, self.rules.levels)
             with torch.no_grad():
@@ -152,6 +166,7 @@ class Rounds:
         better = self.rules.within(change, clean, self.epsilon) & (rank < self.lowest[rows])
         rows = rows[better]
         self.best[rows], self.lowest[rows], self.found[rows] = inputs[better], rank[better], True
+        return holds
 
     def _reached(self, logits: Tensor, rows: Tensor) -> Tensor:
         targets = None if self.batch.targets is None else self.batch.targets[rows]
@@ -196,11 +211,11 @@ def _losses(heard: Answer) -> int:
     return heard.loss.shape[1] if heard.loss.dim() == 2 else 1
 
 
-def _silence(ask: Ask, batch: Batch) -> Answer:
+def _silence(ask: Ask, batch: Batch, classes: int) -> Answer:
     """The answer when all rows that are open are rows that the method does not ask about."""
     shape = as_tensor(ask.parameters).shape[: 2 if ask.several else 1]
     nothing = torch.zeros(shape, dtype=batch.inputs.dtype, device=batch.inputs.device)
-    logits = nothing[..., None].expand(*shape, batch.classes)
+    logits = nothing[..., None].expand(*shape, classes)
     gradient = torch.zeros_like(as_tensor(ask.parameters)) if ask.gradient else None
     return Answer(logits, nothing.bool(), nothing, gradient)
 

@@ -54,7 +54,7 @@ class LinearModel(nn.Module):
         In l-inf and l2 the margin over the dual norm of the slope; the caller sees to it that the box does not bind. In
         l1 the steepest entries are spent first, each up to the edge of the box; in l0 those with the most to give.
         """
-        away = per_row(self.weight[1 - labels] - self.weight[labels])
+        away = self.weight[1 - labels] - self.weight[labels]
         short = -(away * (x - 0.5).flatten(1)).sum(1)
         if norm in ("linf", "l2"):
             return short / (away.abs().sum(1) if norm == "linf" else away.norm(dim=1))
@@ -67,11 +67,6 @@ class LinearModel(nn.Module):
         whole = torch.cat([torch.zeros_like(spent[:, :1]), spent.cumsum(1)], dim=1).gather(1, last).squeeze(1)
         rest = (short - before) / gain.gather(1, last).squeeze(1)
         return whole + (rest if norm == "l1" else 1)
-
-
-def per_row(values: Tensor) -> Tensor:
-    """Flattened to one row a sample."""
-    return values.flatten(1)
 
 
 def near_the_middle(n: int, shape: Sequence[int], *, seed: int = 1) -> Tensor:

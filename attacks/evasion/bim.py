@@ -6,8 +6,6 @@ from typing import Unpack
 
 from torch import Tensor, nn
 
-from attacks.errors import InputError
-
 from ..engine import (
     AttackResult,
     Loss,
@@ -20,6 +18,7 @@ from ..engine import (
     get_norm,
     run,
 )
+from ..engine.checks import refuse_restarts
 from .pgd import projected_descent
 
 
@@ -57,8 +56,7 @@ def bim(
         >>> bim(nn.Identity(), x, labels, epsilon=0.1, steps=5).backward_passes
         tensor([4])
     """
-    if options.get("restarts", 1) > 1:
-        raise InputError(f"restarts={options['restarts']} would repeat the same run: bim has no chance in it, use pgd.")
+    refuse_restarts("bim", options)
     check_counts(steps=steps)
     check_amounts(step_size=step_size)
     check_plain_steps(norm)

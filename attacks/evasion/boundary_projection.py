@@ -31,6 +31,7 @@ from ..engine import (
     per_sample,
     run,
 )
+from ..engine.checks import refuse_restarts
 from ..engine.constraints import TINY
 from ..engine.projections import shortest_step
 from .ddn import cosine
@@ -90,11 +91,11 @@ def boundary_projection(
         steps: gradient steps, at least 1; 30 are often enough.
         momentum: how much of the earlier normals lives on in each step, in [0, 1).
         overshoot: by which share of its distance the hyperplane is crossed, at least 0.
-        **options: the settings of :func:`attacks.run`: targets, bounds, stop, restarts, budget, batch_size, levels,
-            seed, generator, progress.
+        **options: the settings of :func:`attacks.run`: targets, bounds, stop, budget, batch_size, levels,
+            estimator, diagnose, seed, generator, progress.
 
     Raises:
-        InputError: when samples, labels or settings cannot be used as they are.
+        InputError: when samples, labels or settings cannot be used as they are; for restarts, as there is no chance.
 
     Example:
         >>> x, labels = torch.tensor([[0.6, 0.5]]), torch.tensor([0])
@@ -107,6 +108,7 @@ def boundary_projection(
         raise InputError(f"momentum={momentum} would never let a new normal in: it must be below 1.")
     if norm not in ("linf", "l2", "l1"):
         raise InputError(f"norm={norm!r} has no nearest point of a hyperplane here: use 'linf', 'l2' or 'l1'.")
+    refuse_restarts("boundary_projection", options)
     method = partial(
         averaged_projections,
         objective=away_or_towards(margin, options.get("targets")),

@@ -83,7 +83,8 @@ def rescheduled(
 
     Where that would repeat an order that did not succeed, it is moved at random.
     """
-    answer = yield Ask({**numbers, "image": x, "order": schedule}, objective, gradient=True, probe=True)
+    point = {**numbers, "image": x, "order": schedule}
+    answer = yield Ask(point, objective, gradient=True, probe=True, moving=("order",))
     assert isinstance(answer.gradient, dict)
     moved = doubly_stochastic(schedule - answer.gradient["order"].nan_to_num())
     noise = NOISE * torch.randn(moved.shape, generator=generator, device=x.device)

@@ -31,7 +31,7 @@ from ..engine import (
     per_sample,
     run,
 )
-from .search import standing
+from .search import span, standing
 
 
 def cosine(first: float, last: float, share: float) -> float:
@@ -61,6 +61,7 @@ def decoupled_descent(
     generator: torch.Generator,
     objective: Objective,
     steps: int,
+    step_size: float,
     initial_epsilon: float,
     factor: float,
 ) -> Method[None]:
@@ -70,7 +71,12 @@ def decoupled_descent(
     epsilon = x.new_full((len(x),), initial_epsilon)
     for i in range(steps):
         answer = yield Ask(p, objective, gradient=True, wanted=wanted)
-        moved = p - cosine(1.0, 0.01, i / steps) * norm.steepest(answer.slope())
+        slope = answer.slope()
+        flat = wanted & (norm.size(slope) == 0)
+        if bool(flat.any()):
+            astray = torch.randn(p.shape, generator=generator, device=p.device)
+            slope = torch.where(per_sample(flat, p), astray, slope)
+        moved = p - step_size * cosine(1.0, 0.01, i / steps) * norm.steepest(slope)
         epsilon = epsilon * torch.where(answer.fooled, 1 - factor, 1 + factor)
         p = as_tensor(perturbation.clip(x, norm.steepest(moved) * per_sample(epsilon, moved)))
     yield Ask(p, wanted=wanted)
@@ -82,19 +88,23 @@ def ddn(
     labels: Tensor,
     *,
     steps: int = 100,
-    initial_epsilon: float = 1.0,
+    initial_epsilon: float | None = None,
     factor: float = 0.05,
     loss: Loss = cross_entropy,
     **options: Unpack[RunOptions],
 ) -> AttackResult:
     """Find a small l2 perturbation of each sample: walk on a sphere that shrinks inside a wrong class, grows outside.
 
+    Where the gradient is zero in every entry a step goes in a random direction. There is no other chance: restarts help
+    samples with such gradients alone.
+
     Args:
         model: maps inputs to logits, shape ``[n, classes]``.
         x: clean samples, float32, shape ``[n, ...]``, inside ``bounds`` ([0, 1] unless said).
         labels: their classes, int64, shape ``[n]``.
-        steps: gradient steps, at least 1; their length falls from 1 to 0.01, along half a cosine.
-        initial_epsilon: the first radius, in the units of ``x``.
+        steps: gradient steps, at least 1; their length falls from the width of the bounds to a hundredth of it, along
+            half a cosine.
+        initial_epsilon: the first radius, in the units of ``x``; the width of the bounds unless given.
         factor: by which share of itself the radius shrinks or grows in a step, in (0, 1).
         loss: what the attack raises at the labels, or lowers at the targets.
         **options: the settings of :func:`attacks.run`; ``levels=256`` rounds the points found to 8-bit images.
@@ -110,11 +120,13 @@ def ddn(
     check_counts(steps=steps)
     check_amounts(initial_epsilon=initial_epsilon)
     check_factor(factor)
+    width = span(options)
     method = partial(
         decoupled_descent,
         objective=away_or_towards(loss, options.get("targets")),
         steps=steps,
-        initial_epsilon=initial_epsilon,
+        step_size=width,
+        initial_epsilon=width if initial_epsilon is None else initial_epsilon,
         factor=factor,
     )
     return run(method, model, x, labels, norm="l2", rank=get_norm("l2").size, **options)

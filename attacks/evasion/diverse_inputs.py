@@ -14,6 +14,7 @@ from torch.nn import functional
 from attacks.errors import InputError
 
 from ..engine import AttackResult, Loss, RunOptions, away_or_towards, cross_entropy, per_sample, run
+from ..engine.checks import check_images
 from .momentum import transfer_method
 
 
@@ -83,8 +84,7 @@ def di_fgsm(
         >>> di_fgsm(model, x, model(x).argmax(1), epsilon=0.5).success
         tensor([True, True])
     """
-    if x.dim() != 4:
-        raise InputError(f"Diverse inputs are images [n, channels, height, width], but x has shape {tuple(x.shape)}.")
+    check_images(x, "Input diversity")
     if not (0 <= probability <= 1 and 0 < smallest <= 1):
         raise InputError(
             f"probability={probability} and smallest={smallest} cannot be used: the first must lie in [0, 1], the "

@@ -23,7 +23,8 @@ from ..engine import (
     get_norm,
     run,
 )
-from .search import Review, Shortfall, check_search, search_constant, standing
+from ..engine.checks import refuse_restarts
+from .search import Review, Shortfall, check_search, search_constant, span, standing
 
 
 def shrink(p: Tensor, threshold: float) -> Tensor:
@@ -84,8 +85,8 @@ def ead(
     search_steps: int = 9,
     steps: int = 1000,
     step_size: float = 0.01,
-    initial_c: float = 1e-3,
-    beta: float = 1e-3,
+    initial_c: float | None = None,
+    beta: float | None = None,
     confidence: float = 0.0,
     **options: Unpack[RunOptions],
 ) -> AttackResult:
@@ -104,19 +105,19 @@ def ead(
             elastic net, squared l2 norm + ``beta`` * l1 norm ("en").
         search_steps: attempts, each with another ``c``, at least 1.
         steps: of an attempt, at least 1.
-        step_size: of the first step; it falls to 0 with the root of the steps that are left.
-        initial_c: the first ``c``, above 0.
+        step_size: of the first step, as a factor of the gradient; it falls to 0 with the root of the steps left.
+        initial_c: the first ``c``, above 0; 0.001 times the squared width of the bounds unless given.
         beta: weight of the l1 norm, and by how much every step moves all entries back towards the sample, in the units
-            of ``x``; at least 0.
+            of ``x``; at least 0; 0.001 times the width of the bounds unless given.
         confidence: by how many logits the wrong class must lead for a sample to count as found, at least 0.
-        **options: the settings of :func:`attacks.run`: targets, bounds, stop, restarts, budget, batch_size, levels,
-            seed, generator, progress.
+        **options: the settings of :func:`attacks.run`: targets, bounds, stop, budget, batch_size, levels,
+            estimator, diagnose, seed, generator, progress.
 
     Returns:
         What was found, with l1 distances whatever the rule.
 
     Raises:
-        InputError: when samples, labels or settings cannot be used as they are.
+        InputError: when samples, labels or settings cannot be used as they are; for restarts, as there is no chance.
 
     Example:
         >>> x, labels = torch.tensor([[0.6, 0.5]]), torch.tensor([0])
@@ -127,6 +128,9 @@ def ead(
     check_amounts(beta=beta, confidence=confidence)
     if decision_rule not in ("l1", "en"):
         raise InputError(f"decision_rule={decision_rule!r} is not known: use 'l1' or 'en'.")
+    refuse_restarts("ead", options)
+    width = span(options)
+    beta = 1e-3 * width if beta is None else beta
     l1, l2 = get_norm("l1").size, get_norm("l2").size
     method = partial(
         elastic_net,
@@ -134,7 +138,7 @@ def ead(
         search_steps=search_steps,
         steps=steps,
         step_size=step_size,
-        initial_c=initial_c,
+        initial_c=1e-3 * width**2 if initial_c is None else initial_c,
         beta=beta,
         confidence=confidence,
     )

@@ -6,8 +6,6 @@ from typing import Unpack
 
 from torch import Tensor, nn
 
-from attacks.errors import InputError
-
 from ..engine import (
     AttackResult,
     Loss,
@@ -18,6 +16,7 @@ from ..engine import (
     get_norm,
     run,
 )
+from ..engine.checks import refuse_restarts
 from .pgd import projected_descent
 
 
@@ -51,10 +50,7 @@ def fgsm(
         >>> fgsm(nn.Identity(), x, labels, epsilon=0.06).adversarial
         tensor([[0.5400, 0.5600]])
     """
-    if options.get("restarts", 1) > 1:
-        raise InputError(
-            f"restarts={options['restarts']} would repeat the same run: fgsm has no chance in it, use pgd."
-        )
+    refuse_restarts("fgsm", options)
     check_plain_steps(norm)
     method = partial(
         projected_descent,

@@ -27,8 +27,9 @@ from ..engine import (
     per_sample,
     run,
 )
+from ..engine.checks import refuse_restarts
 from .ddn import check_factor, cosine
-from .search import standing
+from .search import span, standing
 
 
 def adaptive_norm(
@@ -54,7 +55,7 @@ def adaptive_norm(
         # Until the boundary is crossed, its distance is estimated to first order; then the radius shrinks and grows.
         estimate = size + answer.loss.abs() / norm.dual_size(slope).clamp_min(1e-12)
         crossed = nearest.isfinite() | (norm.name == "l0")
-        outside = norm.grown(torch.where(crossed, epsilon, estimate), share)
+        outside = torch.where(crossed, norm.grown(epsilon, share), estimate)
         epsilon = torch.where(answer.fooled, torch.minimum(norm.shrunk(epsilon, share), nearest), outside)
         moved = p - cosine(step_size, 0.01 * step_size, i / steps) * get_norm("l2").steepest(slope)
         p = as_tensor(perturbation.clip(x, place(moved, epsilon, norm)))
@@ -75,7 +76,7 @@ def fmn(
     *,
     norm: str = "l2",
     steps: int = 100,
-    step_size: float = 1.0,
+    step_size: float | None = None,
     factor: float = 0.05,
     loss: Loss = margin,
     **options: Unpack[RunOptions],
@@ -91,16 +92,17 @@ def fmn(
         labels: their classes, int64, shape ``[n]``.
         norm: "linf", "l2", "l1" or "l0".
         steps: gradient steps, at least 1.
-        step_size: l2 length of the first step, in the units of ``x``; it falls to a hundredth, along half a cosine.
+        step_size: l2 length of the first step, in the units of ``x``; it falls to a hundredth, along half a cosine. The
+            width of the bounds unless given.
         factor: by which share of itself the radius shrinks or grows in the first step, in (0, 1); it falls to 0.001.
             In l0 by at least one entry.
         loss: what the attack raises at the labels, or lowers at the targets. The estimate of the boundary's distance
             wants one that is 0 there, as the margin is.
-        **options: the settings of :func:`attacks.run`: targets, bounds, stop, restarts, budget, batch_size, levels,
-            seed, generator, progress.
+        **options: the settings of :func:`attacks.run`: targets, bounds, stop, budget, batch_size, levels,
+            estimator, diagnose, seed, generator, progress.
 
     Raises:
-        InputError: when samples, labels or settings cannot be used as they are.
+        InputError: when samples, labels or settings cannot be used as they are; for restarts, as there is no chance.
 
     Example:
         >>> x, labels = torch.tensor([[0.6, 0.5]]), torch.tensor([0])
@@ -110,12 +112,13 @@ def fmn(
     check_counts(steps=steps)
     check_amounts(step_size=step_size)
     check_factor(factor)
+    refuse_restarts("fmn", options)
     method = partial(
         adaptive_norm,
         objective=away_or_towards(loss, options.get("targets")),
         norm=get_norm(norm),
         steps=steps,
-        step_size=step_size,
+        step_size=span(options) if step_size is None else step_size,
         factor=factor,
     )
     return run(method, model, x, labels, norm=norm, rank=get_norm(norm).size, **options)

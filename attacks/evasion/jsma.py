@@ -23,17 +23,29 @@ from ..engine import (
     View,
     as_tensor,
     check_amounts,
+    check_samples,
     per_sample,
     run,
 )
+from ..engine.checks import refuse_restarts
+from .search import span
 
 
-def towards(targets: Tensor) -> Objective:
-    """Two losses for each sample: minus the target's logit, and the sum of the others; shape ``[n, 2]``."""
+def towards(likeliest: Tensor) -> Objective:
+    """Two losses for each sample: minus the target's logit, and the sum of the others; shape ``[n, 2]``.
+
+    Of two classes the one loss is the other's lead over the target, shape ``[n, 1]``: models with one logit to tell
+    them by have a second one that never moves.
+
+    Args:
+        likeliest: the targets where the run has none, int64, shape ``[n]``.
+    """
 
     def objective(view: View) -> Tensor:
-        target = view.logits.gather(1, targets[view.batch.rows, None]).squeeze(1)
-        return torch.stack((-target, view.logits.sum(1) - target), 1)
+        targets = likeliest[view.batch.rows] if view.batch.targets is None else view.batch.targets
+        target = view.logits.gather(1, targets[:, None]).squeeze(1)
+        others = view.logits.sum(1) - target
+        return (others - target)[:, None] if view.logits.shape[1] == 2 else torch.stack((-target, others), 1)
 
     return objective
 
@@ -43,7 +55,6 @@ def saliency_pairs(
     perturbation: Perturbation,
     *,
     generator: torch.Generator,
-    targets: Tensor | None,
     step_size: float,
     pairs: int,
 ) -> Method[None]:
@@ -51,7 +62,7 @@ def saliency_pairs(
     p = as_tensor(perturbation.start(x))
     answer = yield Ask(p)
     # The paper wants a target; without one it is the class that comes after the own one, at the sample.
-    objective = towards(answer.logits.topk(2).indices[:, 1] if targets is None else targets)
+    objective = towards(answer.logits.topk(2).indices[:, 1])
     lowest, highest = (as_tensor(perturbation.clip(x, torch.full_like(p, far))) for far in (-torch.inf, torch.inf))
     edge = highest if step_size > 0 else lowest
     going = ~answer.fooled
@@ -59,7 +70,8 @@ def saliency_pairs(
         answer = yield Ask(p, objective, gradient=True, wanted=going)
         if answer.loss.dim() < 2:  # none of those that could go on is still open
             return
-        gains, drops = (-answer.slope() if step_size > 0 else answer.slope()).flatten(2).unbind(1)
+        slopes = (-answer.slope() if step_size > 0 else answer.slope()).flatten(2)
+        gains, drops = slopes[:, 0], slopes[:, -1]
         movable = (p != edge).flatten(1)
         pair, helps = best_pair(gains.where(movable, -torch.inf), drops.where(movable, -torch.inf))
         going = going & helps
@@ -113,7 +125,7 @@ def jsma(
     x: Tensor,
     labels: Tensor,
     *,
-    step_size: float = 1.0,
+    step_size: float | None = None,
     share: float = 0.145,
     **options: Unpack[RunOptions],
 ) -> AttackResult:
@@ -123,18 +135,21 @@ def jsma(
     that comes second at the sample, and any misclassification on the way counts; ``labels`` are the true classes in
     every case. Its l0 distances are those of a greedy search: :func:`sigma_zero` finds far smaller ones.
 
+    Of two classes the entries that raise the target's lead are moved, at one backward pass a step: the paper's rule
+    wants the other logit to fall, and sees nothing where it is constant.
+
     Args:
         model: maps inputs to logits, shape ``[n, classes]``.
         x: clean samples, float32, shape ``[n, ...]``, inside ``bounds`` ([0, 1] unless said).
         labels: their classes, int64, shape ``[n]``.
         step_size: by how much an entry moves in a step, in the units of ``x``, up or (below 0) down; an entry at the
-            edge of the box moves no further (the paper's theta).
+            edge of the box moves no further (the paper's theta). The width of the bounds unless given.
         share: the largest share of the entries that may be moved, in (0, 1] (the paper's gamma).
-        **options: the settings of :func:`attacks.run`: targets, bounds, stop, restarts, budget, batch_size, levels,
-            seed, generator, progress.
+        **options: the settings of :func:`attacks.run`: targets, bounds, stop, budget, batch_size, levels,
+            estimator, diagnose, seed, generator, progress.
 
     Raises:
-        InputError: when samples, labels or settings cannot be used as they are.
+        InputError: when samples, labels or settings cannot be used as they are; for restarts, as there is no chance.
 
     Example:
         >>> model = nn.Linear(4, 2, bias=False)
@@ -142,7 +157,11 @@ def jsma(
         >>> jsma(model, torch.tensor([[0.9, 0.1, 0.2, 0.3]]), torch.tensor([0]), share=0.5).adversarial
         tensor([[0.9000, 1.0000, 1.0000, 0.3000]])
     """
+    width = span(options)
+    check_samples(x, labels, options.get("targets"), options.get("bounds", (0.0, 1.0)))
     check_amounts(share=share)
+    refuse_restarts("jsma", options)
+    step_size = width if step_size is None else step_size
     if not isinstance(step_size, Real) or step_size == 0 or not isfinite(step_size):
         raise InputError(
             f"step_size={step_size!r} moves nothing: give a length above 0 to move entries up, or below 0 to move them "
@@ -153,5 +172,5 @@ def jsma(
         raise InputError(
             f"share={share} allows {pairs} pairs of the {x[0].numel()} entries: give a share up to 1 that allows one."
         )
-    method = partial(saliency_pairs, targets=options.get("targets"), step_size=step_size, pairs=pairs)
+    method = partial(saliency_pairs, step_size=step_size, pairs=pairs)
     return run(method, model, x, labels, norm="l0", **options)

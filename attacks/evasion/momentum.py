@@ -31,6 +31,7 @@ from ..engine import (
     per_sample,
     run,
 )
+from ..engine.checks import refuse_restarts
 
 View = Callable[[Tensor, torch.Generator], Tensor]
 """``view(inputs, generator)``: what the model is shown instead of the inputs while a gradient is taken."""
@@ -104,6 +105,7 @@ def mi_fgsm(
         >>> mi_fgsm(nn.Identity(), x, labels, epsilon=0.06).adversarial
         tensor([[0.5400, 0.5600]])
     """
+    refuse_restarts("mi_fgsm", options)
     method = transfer_method(norm, steps, step_size, decay, away_or_towards(loss, options.get("targets")))
     return run(method, model, x, labels, norm=norm, epsilon=epsilon, **options)
 

@@ -33,6 +33,7 @@ from ..engine import (
     frozen,
     get_norm,
 )
+from ..engine.checks import check_images
 from .universal import judged, whole_batch
 
 
@@ -105,7 +106,7 @@ def adversarial_patch(
     size: int | float = 0.1,
     places: Places = Places(),
     epochs: int = 10,
-    step_size: float = 0.05,
+    step_size: float | None = None,
     batch_size: int = 64,
     loss: Loss = cross_entropy,
     bounds: tuple[float, float] = (0.0, 1.0),
@@ -115,6 +116,9 @@ def adversarial_patch(
 ) -> AttackResult:
     """Find one patch that makes the model see a class, or err, wherever it lands in whichever image.
 
+    Of the settings of :func:`attacks.run` it shares bounds, batch_size, seed, generator and progress; there is one
+    ``target`` for all images and no radius, stop, restarts, budget, levels, estimator or diagnose.
+
     Args:
         model: maps images to logits, shape ``[n, classes]``.
         x: clean images, float32, shape ``[n, channels, height, width]``, inside ``bounds``.
@@ -123,7 +127,7 @@ def adversarial_patch(
         size: the patch's side in pixels, or below 1 its share of an image's area; of a circle, the square around it.
         places: where it may land, how much it is turned, zoomed and lit.
         epochs: passes over the images, at least 1; a large model takes hundreds of steps in all.
-        step_size: of Adam, in the units of ``x``.
+        step_size: of Adam, in the units of ``x``; 0.05 times the width of the bounds unless given.
         batch_size: images in each step, at least 1.
         loss: what the attack raises at the labels, or lowers at the target.
         bounds: the smallest and largest valid entry of an image.
@@ -157,7 +161,7 @@ def adversarial_patch(
     whole = whole_batch(model, x, labels, None if target is None else torch.full_like(labels, target))
     objective, stream = away_or_towards(loss, whole.targets), Stream(model, perturbation)
     picture = perturbation.start(whole.inputs)
-    adam = torch.optim.Adam([picture], lr=step_size)
+    adam = torch.optim.Adam([picture], lr=0.05 * (bounds[1] - bounds[0]) if step_size is None else step_size)
     with frozen(model):
         for _ in tqdm(range(epochs), disable=not progress, unit="epoch"):
             for rows in torch.randperm(len(x), generator=draws, device=draws.device).split(batch_size):
@@ -180,10 +184,7 @@ def _check_target(labels: Tensor, target: int | None) -> None:
 
 def _side(size: int | float, x: Tensor) -> int:
     """The patch's side in pixels."""
-    if x.dim() != 4:
-        raise InputError(
-            f"A patch is pasted into images [n, channels, height, width], but these have shape {tuple(x.shape)}."
-        )
+    check_images(x, "A patch")
     height, width = x.shape[2:]
     side = size if size >= 1 else round(sqrt(max(size, 0) * height * width))
     if isinstance(size, bool) or side != int(side) or not 1 <= side <= min(height, width):

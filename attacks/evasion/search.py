@@ -12,9 +12,9 @@ from torch import Tensor
 
 from attacks.errors import InputError
 
-from ..engine import Answer, Ask, Method, View, away_or_towards, check_amounts, check_counts, margin
+from ..engine import Answer, Ask, Method, RunOptions, View, away_or_towards, check_amounts, check_counts, margin
+from ..engine.checks import check_bounds
 
-UNBOUNDED = 1e10
 PATIENCE = 0.9999
 
 
@@ -26,7 +26,19 @@ def standing(start: Tensor, confidence: float = 0.0) -> Method[Tensor]:
     return ~answer.fooled
 
 
-def check_search(*, search_steps: int, steps: int, step_size: float, initial_c: float | None) -> None:
+def span(options: RunOptions) -> float:
+    """The width of the bounds: default lengths are a share of it, so that no scale of the samples matters.
+
+    Example:
+        >>> span({"bounds": (-1.0, 1.0)}), span({})
+        (2.0, 1.0)
+    """
+    low, high = bounds = options.get("bounds", (0.0, 1.0))
+    check_bounds(bounds)
+    return high - low
+
+
+def check_search(*, search_steps: int, steps: int, step_size: float | None, initial_c: float | None) -> None:
     """Refuse settings with which no constant could be searched for.
 
     Raises:
@@ -49,13 +61,13 @@ def search_constant(attempt: Callable[[Tensor], Method[Tensor]], constant: Tenso
         constant: the first constants, above 0, shape ``[n]``.
         steps: attempts, at least 1.
     """
-    low, high = torch.zeros_like(constant), torch.full_like(constant, UNBOUNDED)
+    low, high = torch.zeros_like(constant), torch.full_like(constant, torch.inf)
     for i in range(steps):
         if steps >= 10 and i == steps - 1:
-            constant = torch.where(high < UNBOUNDED, high, constant)
+            constant = torch.where(high.isfinite(), high, constant)
         found = yield from attempt(constant)
         low, high = torch.where(found, low, constant), torch.where(found, constant, high)
-        constant = torch.where(high < UNBOUNDED, (low + high) / 2, constant * 10)
+        constant = torch.where(high.isfinite(), (low + high) / 2, constant * 10)
 
 
 class Shortfall:

@@ -49,8 +49,9 @@ def uniform(mixture: Mixture, like: dict[str, Tensor], generator: torch.Generato
 
 def descend(mixture: Mixture, point: dict[str, Tensor], objective: Objective, steps: int) -> Method[dict[str, Tensor]]:
     """Projected steps by the slope's sign, of the components that have a turn in ``point["order"]``; where they end."""
+    moving = tuple(part.name for part in mixture.parts)
     for _ in range(steps):
-        answer = yield Ask(point, objective, gradient=True)
+        answer = yield Ask(point, objective, gradient=True, moving=moving)
         assert isinstance(answer.gradient, dict)
         for part in mixture.parts:
             length = PACE * (part.interval[1] - part.interval[0]) / 2 / steps

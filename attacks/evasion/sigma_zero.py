@@ -28,9 +28,10 @@ from ..engine import (
     per_sample,
     run,
 )
+from ..engine.checks import refuse_restarts
 from ..engine.constraints import TINY
 from .ddn import cosine
-from .search import standing
+from .search import span, standing
 
 MEMORY, SQUARED_MEMORY, FLOOR = 0.9, 0.999, 1e-8
 """Adam's usual decays, and what keeps its division finite."""
@@ -86,13 +87,16 @@ def sigma_zero(
     labels: Tensor,
     *,
     steps: int = 1000,
-    step_size: float = 1.0,
-    smoothing: float = 1e-3,
-    threshold: float = 0.3,
-    pace: float = 0.01,
+    step_size: float | None = None,
+    smoothing: float | None = None,
+    threshold: float | None = None,
+    pace: float | None = None,
     **options: Unpack[RunOptions],
 ) -> AttackResult:
     """Change as few entries of each sample as possible.
+
+    The defaults of ``step_size``, ``threshold`` and ``pace`` are 1, 0.3 and 0.01 times the width of the bounds, that of
+    ``smoothing`` is 0.001 times its square.
 
     Args:
         model: maps inputs to logits, shape ``[n, classes]``.
@@ -104,11 +108,11 @@ def sigma_zero(
         threshold: changes below it are cut away at first, in the units of ``x`` (the paper's tau).
         pace: by how much the threshold rises in a step of a misclassified sample, and falls otherwise; less and less,
             like the step (the paper's t).
-        **options: the settings of :func:`attacks.run`: targets, bounds, stop, restarts, budget, batch_size, levels,
-            seed, generator, progress.
+        **options: the settings of :func:`attacks.run`: targets, bounds, stop, budget, batch_size, levels,
+            estimator, diagnose, seed, generator, progress.
 
     Raises:
-        InputError: when samples, labels or settings cannot be used as they are.
+        InputError: when samples, labels or settings cannot be used as they are; for restarts, as there is no chance.
 
     Example:
         >>> x, labels = torch.tensor([[0.6, 0.5, 0.1]]), torch.tensor([0])
@@ -118,15 +122,17 @@ def sigma_zero(
     """
     check_counts(steps=steps)
     check_amounts(step_size=step_size, smoothing=smoothing, threshold=threshold, pace=pace)
+    refuse_restarts("sigma_zero", options)
+    width = span(options)
     if smoothing == 0:
         raise InputError("smoothing=0 leaves a count without a slope: it must be above 0, 0.001 say.")
     method = partial(
         sparse_descent,
         objective=hinge(away_or_towards(margin, options.get("targets"))),
         steps=steps,
-        step_size=step_size,
-        smoothing=smoothing,
-        threshold=threshold,
-        pace=pace,
+        step_size=width if step_size is None else step_size,
+        smoothing=1e-3 * width**2 if smoothing is None else smoothing,
+        threshold=0.3 * width if threshold is None else threshold,
+        pace=0.01 * width if pace is None else pace,
     )
     return run(method, model, x, labels, norm="l0", rank=get_norm("l0").size, **options)

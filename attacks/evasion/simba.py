@@ -28,6 +28,7 @@ from ..engine import (
     per_sample,
     run,
 )
+from .search import span
 
 
 def log_odds(logits: Tensor, classes: Tensor) -> Tensor:
@@ -115,7 +116,7 @@ def simba(
     labels: Tensor,
     *,
     steps: int = 10_000,
-    step_size: float = 0.2,
+    step_size: float | None = None,
     basis: str = "dct",
     frequencies: float = 0.125,
     loss: Loss = log_odds,
@@ -131,7 +132,8 @@ def simba(
         x: clean samples, float32, shape ``[n, ...]``, inside ``bounds`` ([0, 1] unless said).
         labels: their classes, int64, shape ``[n]``.
         steps: directions tried, at least 1; once all have been, they come again in another order.
-        step_size: by how much a direction changes a sample, in l2 and the units of ``x``, above 0.
+        step_size: by how much a direction changes a sample, in l2 and the units of ``x``, above 0; 0.2 times the width
+            of the bounds unless given.
         basis: "pixel", one entry after another, or "dct", the cosine waves over the last two axes of a sample.
         frequencies: of the cosine waves along an axis, the share that is used, the lowest, above 0 and at most 1; an
             eighth in the paper, for images of 224 pixels.
@@ -151,6 +153,7 @@ def simba(
         >>> result.success, result.distance
         (tensor([True]), tensor([0.0849]))
     """
+    step_size = 0.2 * span(options) if step_size is None else step_size
     check_counts(steps=steps)
     check_amounts(step_size=step_size, frequencies=frequencies)
     if basis not in ("pixel", "dct"):

@@ -189,6 +189,10 @@ def token_substitution(
         )
     if not len(model.words):
         raise InputError(f"The vocabulary of {model.name} has no whole words of one token: use word_substitution.")
+    if options.get("estimator") is not None:
+        raise InputError(
+            "estimator= has no steps between words to look at: use word_substitution, which asks by query."
+        )
     epsilon, relative = radius(max_changes, max_share)
     pieces, rows = cut(model, texts)
     method = partial(

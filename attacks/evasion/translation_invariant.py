@@ -14,6 +14,7 @@ from torch.nn import functional
 from attacks.errors import InputError
 
 from ..engine import AttackResult, Loss, RunOptions, away_or_towards, cross_entropy, run
+from ..engine.checks import check_images, refuse_restarts
 from .momentum import transfer_method
 
 SPREADS = 3.0
@@ -69,7 +70,7 @@ def ti_fgsm(
         **options: the settings of :func:`attacks.run`.
 
     Raises:
-        InputError: when images, labels or settings cannot be used as they are.
+        InputError: when images, labels or settings cannot be used as they are; for restarts, as there is no chance.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
@@ -77,8 +78,8 @@ def ti_fgsm(
         >>> ti_fgsm(model, x, model(x).argmax(1), epsilon=0.5, kernel_size=3).success
         tensor([True, True])
     """
-    if x.dim() != 4:
-        raise InputError(f"Blurring needs images [n, channels, height, width], but x has shape {tuple(x.shape)}.")
+    check_images(x, "Blurring")
+    refuse_restarts("ti_fgsm", options)
     if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
         raise InputError(f"kernel_size={kernel_size!r} has no middle: it must be an odd whole number of at least 1.")
     method = partial(

@@ -4,11 +4,14 @@ Moosavi-Dezfooli et al., "Universal adversarial perturbations", CVPR 2017, pose 
 adversarial training", AAAI 2020, solve it by stochastic gradient steps on a truncated loss, as here.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from attacks.errors import InputError
 
 from ..engine import (
     Ask,
@@ -64,6 +67,9 @@ def universal_perturbation(
 ) -> AttackResult:
     """Find one perturbation that makes the model err on as many samples as it can.
 
+    Of the settings of :func:`attacks.run` it shares targets, bounds, batch_size, seed, generator and progress; there is
+    one radius, and no stop, restarts, budget, levels, estimator or diagnose, as no sample is attacked by itself.
+
     Args:
         model: maps inputs to logits, shape ``[n, classes]``.
         x: clean samples, float32, shape ``[n, ...]``, inside ``bounds``.
@@ -95,7 +101,8 @@ def universal_perturbation(
         (tensor([[-0.0600,  0.0600]]), '1.000 [0.676, 1.000] n=8')
     """
     check_samples(x, labels, targets, bounds)
-    check_amounts(epsilon=epsilon, step_size=step_size)
+    check_one_radius(epsilon)
+    check_amounts(step_size=step_size)
     check_counts(epochs=epochs, batch_size=batch_size)
     check_plain_steps(norm)
     length = epsilon / 10 if step_size is None else step_size
@@ -114,6 +121,19 @@ def universal_perturbation(
     return replace(
         result, forward_passes=passes + 1, backward_passes=passes, epsilon=epsilon, radii=(epsilon,), shared=p
     ).to(x.device)
+
+
+def check_one_radius(epsilon: float) -> None:
+    """Refuse several radii, and what is no radius.
+
+    Raises:
+        InputError: naming what came.
+    """
+    if isinstance(epsilon, Sequence | Tensor) and not isinstance(epsilon, str):
+        raise InputError(
+            f"epsilon={epsilon!r} are several radii, but one perturbation has one: call once for each of them."
+        )
+    check_amounts(epsilon=epsilon)
 
 
 def whole_batch(model: nn.Module, x: Tensor, labels: Tensor, targets: Tensor | None) -> Batch:

@@ -21,7 +21,7 @@ from ..engine import (
     get_norm,
 )
 from .deepfool import deepfool
-from .universal import judged, whole_batch
+from .universal import check_one_radius, judged, whole_batch
 
 
 def universal_deepfool(
@@ -46,6 +46,9 @@ def universal_deepfool(
 
     The published algorithm, quick to a first perturbation. Run for as long, gradients fool more samples, and far more
     of a robust model's: see :func:`~attacks.evasion.universal_perturbation`.
+
+    Of the settings of :func:`attacks.run` it shares bounds, batch_size, seed, generator and progress; there is one
+    radius, and no targets, stop, restarts, budget, levels, estimator or diagnose.
 
     Args:
         model: maps inputs to logits, shape ``[n, classes]``.
@@ -79,7 +82,8 @@ def universal_deepfool(
         '1.000 [0.676, 1.000] n=8'
     """
     check_samples(x, labels, None, bounds)
-    check_amounts(epsilon=epsilon, enough=enough)
+    check_one_radius(epsilon)
+    check_amounts(enough=enough)
     check_counts(epochs=epochs, batch_size=batch_size)
     check_plain_steps(norm)
     whole, measure, perturbation = whole_batch(model, x, labels, None), get_norm(norm), Universal(bounds)

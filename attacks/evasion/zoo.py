@@ -22,7 +22,7 @@ from ..engine import (
 from ..engine.estimation import by_queries
 from ..engine.estimators import coordinate
 from .carlini_wagner import Step, smallest_change
-from .search import check_search
+from .search import check_search, span
 
 DECAY = (0.9, 0.999)
 """Of Adam's two moments."""
@@ -60,7 +60,7 @@ def zoo(
     search_steps: int = 1,
     steps: int = 300,
     step_size: float = 0.1,
-    initial_c: float = 10.0,
+    initial_c: float | None = None,
     samples: int = 128,
     spread: float = 0.001,
     **options: Unpack[RunOptions],
@@ -78,7 +78,8 @@ def zoo(
         search_steps: constants tried for each sample, at least 1; 9 in the paper, beginning with 0.01.
         steps: steps for each of them, at least 1. An attempt ends when a tenth of them gains less than 0.01 %.
         step_size: of Adam, in the variable of :class:`TanhBox`; 0.01 in the paper, for more steps.
-        initial_c: the first constant between the shortfall and the squared change, above 0.
+        initial_c: the first constant between the shortfall and the squared change, above 0; 10 times the squared width
+            of the bounds unless given.
         samples: entries in a step, at least 1.
         spread: by how much their neighbours differ, above 0; 0.0001 in the paper, which single precision blurs.
         **options: the settings of :func:`attacks.run`: targets, bounds, stop, restarts, budget, batch_size, levels,
@@ -97,6 +98,7 @@ def zoo(
         (tensor([True]), 0.07, tensor([0]))
     """
     check_search(search_steps=search_steps, steps=steps, step_size=step_size, initial_c=initial_c)
+    bounds, width = options.get("bounds", (0.0, 1.0)), span(options)
     method = partial(
         smallest_change,
         targets=options.get("targets"),
@@ -104,7 +106,8 @@ def zoo(
         search_steps=search_steps,
         steps=steps,
         step_size=step_size,
-        initial_c=initial_c,
+        initial_c=10 * width**2 if initial_c is None else initial_c,
     )
-    attack, box = by_queries(method, coordinate(samples, spread)), TanhBox(options.get("bounds", (0.0, 1.0)))
-    return run(attack, model, x, labels, norm="l2", perturbation=box, rank=get_norm("l2").size, **options)
+    # Neighbours of an entry at the edge of the box would lie outside.
+    attack = by_queries(method, coordinate(samples, spread), bounds=bounds)
+    return run(attack, model, x, labels, norm="l2", perturbation=TanhBox(bounds), rank=get_norm("l2").size, **options)

@@ -179,7 +179,8 @@ def connect(url: str, *, classes: int | None = None) -> Endpoint:
         return Endpoint(url, classes=classes)
     try:
         health = Transport(url).get("/health")
-        return Endpoint(url, format=health["formats"][0], class_names=health["class_names"], classes=health["classes"])
+        formats = sorted(health["formats"], key=lambda name: name == "huggingface")  # a picture rounds to 8 bits
+        return Endpoint(url, format=formats[0], class_names=health["class_names"], classes=health["classes"])
     except EndpointError as error:
         raise EndpointError(f"{error} {UNTOLD}") from error
     except (KeyError, TypeError, IndexError) as error:
