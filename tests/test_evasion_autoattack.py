@@ -63,11 +63,11 @@ def test_the_fast_version_finds_what_targeted_auto_pgd_finds(norm):
 def test_long_attacks_of_the_fast_version_are_for_those_that_came_closest():
     model, x, labels = task(classes=5, n=20)
     result = autoattack(model, x, labels, epsilon=0.001, version="fast")
-    assert ran(result)["Square"] <= math.ceil(0.15 * ran(result)["quick Auto-PGD T"])
+    assert ran(result)["Square"] <= math.ceil(0.1 * ran(result)["quick Auto-PGD T"])
     logits = model(x)
     gaps = margin(logits, labels)
     long = result.forward_passes > 2000
-    assert 0 < int(long.sum()) <= 3 and gaps[long].min() > gaps[~long & ~result.success].median()
+    assert 0 < int(long.sum()) <= 2 and gaps[long].min() > gaps[~long & ~result.success].median()
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.0003), ("l2", 0.003)])
@@ -75,8 +75,8 @@ def test_the_boundary_search_far_outside_the_ball_fells_nobody(norm, epsilon):
     model, x, labels = task(classes=5, n=20)
     result = autoattack(model, x, labels, epsilon=epsilon, norm=norm, version="fast")
     assert not result.success.any()
-    assert ran(result) == {"quick Auto-PGD CE": 20, "quick Auto-PGD T": 20, "Auto-PGD T": 3, "FAB-T": 3, "Square": 3}
-    # The same three: 100 gradients for each class in the long sweep and in the boundary search, and 3,000 queries.
+    assert ran(result) == {"quick Auto-PGD CE": 20, "quick Auto-PGD T": 20, "Auto-PGD T": 2, "FAB-T": 2, "Square": 2}
+    # The same two: 100 gradients for each class in the long sweep and in the boundary search, and 3,000 queries.
     assert torch.equal(result.backward_passes > 800, result.forward_passes > 3000)
 
 

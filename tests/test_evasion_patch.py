@@ -174,7 +174,7 @@ def test_wrong_settings_are_refused_with_a_sentence():
     ):
         with pytest.raises(InputError, match=sentence):
             adversarial_patch(model, x, labels, **settings_)
-    with pytest.raises(InputError, match="A patch is pasted into images"):
+    with pytest.raises(InputError, match="A patch needs images"):
         adversarial_patch(model, x.flatten(1), labels)
     with pytest.raises(InputError, match="zoom="):
         Places(zoom=(1.2, 0.8))

@@ -42,7 +42,7 @@ from .squares import Corners, Pyramids
 
 Version = Literal["standard", "fast"]
 
-CLOSEST = 0.15
+CLOSEST = 0.1
 """The share of the samples left that the fast version attacks in full: those that came closest to falling."""
 INITIAL_SHARE = 0.8
 """The share of an image that the first squares of the random search cover."""
@@ -238,7 +238,7 @@ def autoattack(
         labels: their classes, int64, shape ``[n]``.
         epsilon: the radius of the ball, in the units of ``x``; several radii are tried in ascending order.
         norm: "linf", "l2" or "l1", where there is no random search.
-        version: "standard", or "fast": short Auto-PGD on all samples, and the long attacks only on the sixth or so of
+        version: "standard", or "fast": short Auto-PGD on all samples, and the long attacks only on the tenth of
             those left that came closest to falling. The share is taken of each batch and rounded up: the smaller
             ``batch_size``, the more samples are attacked in full, and with 1 all that are left.
         **options: the settings of :func:`attacks.run`, without those that the protocol fixes: targets, restarts,

@@ -26,24 +26,34 @@ from ..engine import (
     per_sample,
     run,
 )
-from .search import Review, Shortfall, check_search, search_constant, standing
+from ..engine.checks import refuse_restarts
+from ..engine.constraints import TINY
+from .search import Review, Shortfall, check_search, search_constant, span, standing
 
-Step = Callable[[Tensor], Tensor]
+Step = Callable[..., Tensor]
 """Takes one step down the slopes that it is told, shape ``[n, ...]``, and returns the parameters."""
 
 SHRINK = 0.9
 """What is left of the largest change as the next threshold in l-inf."""
+PACE = 0.05
+"""The longest step in l-inf, as a share of the threshold: a longer one would jump over what lies inside it."""
+FINEST = 1e-6
+"""The threshold, as a share of the bounds' width, at which the search in l-inf ends: what rounding does."""
 
 
 def adam(x: Tensor, perturbation: Perturbation, start: Tensor, step_size: float) -> Step:
-    """What takes Adam's steps from ``start``."""
+    """What takes Adam's steps from ``start``; shorter ones where no entry may move by more than ``most``, shape [n]."""
     w = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([w], lr=step_size, fused=True)
 
-    def step(slope: Tensor) -> Tensor:
+    def step(slope: Tensor, most: Tensor | None = None) -> Tensor:
+        before = None if most is None else w.detach().clone()
         w.grad = slope
         optimizer.step()
         w.data = as_tensor(perturbation.clip(x, w.detach()))
+        if before is not None and most is not None:
+            length = get_norm("linf").size(perturbation(x, w.detach()) - perturbation(x, before))
+            w.data = torch.lerp(before, w.data, per_sample((most / length.clamp_min(TINY)).clamp_max(1), w))
         return w.detach()
 
     return step
@@ -98,8 +108,13 @@ def smallest_peak(
     step_size: float,
     initial_c: float,
     confidence: float,
+    finest: float,
 ) -> Method[None]:
-    """The method in l-inf: lower what exceeds a threshold and ``c`` times the shortfall, then the threshold, again."""
+    """The method in l-inf: lower what exceeds a threshold and ``c`` times the shortfall, then the threshold, again.
+
+    It ends: an attempt either fails, which ``search_steps`` of them may, or lowers the threshold by a tenth at least,
+    which leads from the width of the bounds to the ``finest`` threshold in 132 attempts.
+    """
     home, short = as_tensor(perturbation.start(x)), Shortfall(targets, confidence, x)
     wanted = yield from standing(home, confidence)
     c, threshold = x.new_full((len(x),), initial_c), x.new_full((len(x),), torch.inf)
@@ -121,9 +136,9 @@ def smallest_peak(
             missed, review.wanted = missed & ~found, review.wanted & ~found
             if review.over(i, answer.loss):
                 break
-            w = step(answer.slope())
+            w = step(answer.slope(), PACE * threshold)
         failures, c = failures + missed, torch.where(missed, 2 * c, c)
-        wanted = wanted & (failures < search_steps)
+        wanted = wanted & (failures < search_steps) & (threshold > finest)
 
 
 def carlini_wagner(
@@ -150,6 +165,11 @@ def carlini_wagner(
     An attempt leaves a sample alone once its loss falls by less than 0.01 % in a tenth of the steps, so the passes
     counted are usually far fewer than ``search_steps * steps``.
 
+    In l-inf no step is longer than a twentieth of the threshold, and changes end within 1.04 times the least one on
+    linear models, whatever its size. In l2 a step moves each entry by half of ``step_size`` times the width of the
+    bounds, or less: changes that are not far longer than that end up to 1.7 times the least one there. A smaller
+    ``step_size`` finds them more exactly.
+
     Args:
         model: maps inputs to logits, shape ``[n, classes]``.
         x: clean samples, float32, shape ``[n, ...]``, inside ``bounds`` ([0, 1] unless said).
@@ -158,15 +178,16 @@ def carlini_wagner(
         search_steps: in l2 the attempts, in l-inf the attempts that may fail, at least 1.
         steps: Adam steps of an attempt, at least 1.
         step_size: Adam's, in the variable of :class:`~attacks.engine.TanhBox`.
-        initial_c: the first ``c``, above 0; 0.001 in l2 and 0.1 in l-inf unless given.
+        initial_c: the first ``c``, above 0; unless given 0.001 times the squared width of the bounds in l2, 0.1 times
+            the width in l-inf.
         confidence: by how many logits the wrong class must lead for a sample to count as found, at least 0.
         reach: the part of the range of tanh that is stretched over the bounds, in (0, 1). The authors' code has
             0.999999, with which samples at the very bounds hardly move.
-        **options: the settings of :func:`attacks.run`: targets, bounds, stop, restarts, budget, batch_size, levels,
-            seed, generator, progress.
+        **options: the settings of :func:`attacks.run`: targets, bounds, stop, budget, batch_size, levels,
+            estimator, diagnose, seed, generator, progress.
 
     Raises:
-        InputError: when samples, labels or settings cannot be used as they are.
+        InputError: when samples, labels or settings cannot be used as they are; for restarts, as there is no chance.
 
     Example:
         >>> x, labels = torch.tensor([[0.6, 0.5]]), torch.tensor([0])
@@ -175,9 +196,15 @@ def carlini_wagner(
     """
     check_search(search_steps=search_steps, steps=steps, step_size=step_size, initial_c=initial_c)
     check_amounts(confidence=confidence)
-    if norm not in METHODS:
+    refuse_restarts("carlini_wagner", options)
+    width = span(options)
+    methods: dict[str, tuple[Callable[..., Method[None]], float]] = {
+        "l2": (smallest_change, 1e-3 * width**2),
+        "linf": (partial(smallest_peak, finest=FINEST * width), 0.1 * width),
+    }
+    if norm not in methods:
         raise InputError(f"norm={norm!r} has no Carlini-Wagner attack here: use 'l2' or 'linf'.")
-    method, usual_c = METHODS[norm]
+    method, usual_c = methods[norm]
     bound = partial(
         method,
         targets=options.get("targets"),
@@ -189,6 +216,3 @@ def carlini_wagner(
     )
     box = TanhBox(options.get("bounds", (0.0, 1.0)), reach)
     return run(bound, model, x, labels, norm=norm, perturbation=box, rank=get_norm(norm).size, **options)
-
-
-METHODS = {"l2": (smallest_change, 1e-3), "linf": (smallest_peak, 0.1)}

@@ -52,10 +52,11 @@ def adaptive_norm(
         answer = yield Ask(p, objective, gradient=True, wanted=wanted)
         slope, size, share = answer.slope(), norm.size(p), cosine(factor, 0.001, i / steps)
         nearest = torch.where(answer.fooled, torch.minimum(size, nearest), nearest)
-        # Until the boundary is crossed, its distance is estimated to first order; then the radius shrinks and grows.
+        # Until the boundary is crossed, its distance is estimated to first order, and a little more than that, or a
+        # step on a linear model would only touch it; then the radius shrinks and grows.
         estimate = size + answer.loss.abs() / norm.dual_size(slope).clamp_min(1e-12)
         crossed = nearest.isfinite() | (norm.name == "l0")
-        outside = torch.where(crossed, norm.grown(epsilon, share), estimate)
+        outside = norm.grown(torch.where(crossed, epsilon, estimate), share)
         epsilon = torch.where(answer.fooled, torch.minimum(norm.shrunk(epsilon, share), nearest), outside)
         moved = p - cosine(step_size, 0.01 * step_size, i / steps) * get_norm("l2").steepest(slope)
         p = as_tensor(perturbation.clip(x, place(moved, epsilon, norm)))

@@ -120,7 +120,7 @@ def waveform_auto_pgd(
         epsilon: the largest change of a sample.
         band: the lowest and highest frequency of the noise, in Hz.
         sampling_rate: of the waves, samples a second.
-        steps: gradient steps, at least 1; one more gradient is taken at the start.
+        steps: gradient steps, at least 1.
         loss: what the attack raises at the labels, or lowers at the targets.
         **options: the settings of :func:`attacks.run`.
 
